@@ -1,0 +1,193 @@
+/** One schema gives the types, the validation, the command line flags, the environment variables, the table in
+ * docs/configuration.md and (through `tunable`) the tuner's search space. */
+import Type, { type Static } from 'typebox'
+
+/** What a knob tells beyond JSON Schema. */
+interface KnobExtras {
+  /** Unit of the value where its name does not end in one. */
+  unit?: string
+  /** Candidate values that the tuner may try. */
+  tunable?: readonly (number | string | boolean)[]
+  /** Kept out of printed configurations. */
+  secret?: boolean
+  /** Name of the value in --help. */
+  placeholder?: string
+}
+
+const string = (description: string, extras: KnobExtras & { default?: string } = {}) =>
+  Type.String({ description, minLength: 1, ...extras })
+const integer = (
+  description: string,
+  extras: KnobExtras & { default?: number; minimum: number; maximum?: number },
+) => Type.Integer({ description, ...extras })
+const flag = (description: string, extras: KnobExtras = {}) =>
+  Type.Boolean({ description, default: false, ...extras })
+const choice = <const Values extends readonly string[]>(
+  values: Values,
+  description: string,
+  extras: KnobExtras & { default: Values[number] },
+) => Type.Unsafe<Values[number]>({ type: 'string', enum: values, description, ...extras })
+
+export const configSchema = Type.Object(
+  {
+    // model
+    model: string('Model to serve: a hub name or a local folder', {
+      default: 'sentence-transformers/all-MiniLM-L6-v2',
+      placeholder: 'name|folder',
+    }),
+    revision: Type.Optional(string('Branch, tag or commit of the model on the hub (default main)')),
+    cacheDir: Type.Optional(
+      string('Where models, runtimes and engines are kept (default $XDG_CACHE_HOME/akidb-embedding)', {
+        placeholder: 'folder',
+      }),
+    ),
+    offline: flag('Use only what is in the cache; never open a connection to fetch something'),
+    hfToken: Type.Optional(string('Token for gated models on the hub', { secret: true })),
+    hfEndpoint: Type.Optional(string('Base URL of the hub or of a mirror', { placeholder: 'url' })),
+    // engine
+    engine: choice(
+      ['auto', 'onnx', 'openvino'],
+      'Engine that runs the model; auto takes the fastest one that starts',
+      {
+        default: 'auto',
+        tunable: ['onnx', 'openvino'],
+      },
+    ),
+    precision: choice(
+      ['auto', 'fp32', 'bf16', 'fp16'],
+      'Arithmetic of the engine; auto takes bf16 where the CPU has it and the golden vectors agree, else fp32',
+      { default: 'auto', tunable: ['fp32', 'bf16'] },
+    ),
+    minCosine: Type.Number({
+      description: 'Worst cosine to the fp32 golden vectors that a precision below fp32 may have',
+      default: 0.99,
+      minimum: 0,
+      maximum: 1,
+    }),
+    threads: Type.Optional(
+      integer('Threads of the engine (default: the CPUs this process may use)', {
+        minimum: 1,
+        maximum: 1024,
+        unit: 'threads',
+      }),
+    ),
+    streams: integer('Batches that the engine runs at once; the threads are shared among them', {
+      default: 1,
+      minimum: 1,
+      maximum: 64,
+      unit: 'batches',
+      tunable: [1, 2],
+    }),
+    openvinoLibrary: Type.Optional(
+      string('Path of libopenvino_c.so, when it is not where doctor looks', { placeholder: 'file' }),
+    ),
+    // batching
+    maxBatchSize: integer('Most sequences in one batch', {
+      default: 32,
+      minimum: 1,
+      maximum: 4096,
+      unit: 'sequences',
+      tunable: [4, 8, 16, 32, 64],
+    }),
+    maxBatchTokens: integer('Most tokens in one batch, padding included', {
+      default: 4096,
+      minimum: 16,
+      maximum: 1048576,
+      unit: 'tokens',
+      tunable: [512, 1024, 2048, 4096, 8192, 16384],
+    }),
+    batchTimeoutMs: Type.Number({
+      description: 'Longest wait for a fuller batch while the engine is busy; an idle engine never waits',
+      default: 5,
+      minimum: 0,
+      maximum: 1000,
+      tunable: [0, 1, 2, 5, 10],
+    }),
+    maxQueuedRequests: integer('Requests that may wait; more are refused with 429', {
+      default: 500,
+      minimum: 1,
+      unit: 'requests',
+    }),
+    maxQueuedTokens: integer(
+      'Tokens that may wait; more are refused with 429, a request larger than all of it with 413',
+      {
+        default: 1048576,
+        minimum: 16,
+        unit: 'tokens',
+      },
+    ),
+    requestTimeoutMs: integer('Longest time from arrival to answer; later it is 504', {
+      default: 60000,
+      minimum: 1,
+    }),
+    // tokenizer
+    tokenizerWorkers: integer('Tokenizer threads; 0 tokenises on the thread of the server', {
+      default: 1,
+      minimum: 0,
+      maximum: 64,
+      unit: 'threads',
+    }),
+    truncation: choice(
+      ['auto', 'none', 'right', 'left'],
+      "Texts over the model's length: none refuses, right drops the end, left the beginning, auto follows the dialect (TEI right, OpenAI none)",
+      { default: 'auto' },
+    ),
+    // server
+    host: string('Address to listen on', { default: '127.0.0.1' }),
+    port: integer('Port to listen on; 0 takes a free one', { default: 8080, minimum: 0, maximum: 65535 }),
+    strictModel: flag("Answer 404 when a request's model is not the one served, instead of serving it"),
+    servedModelName: Type.Optional(string("Name given in answers instead of the model's own")),
+    maxInputs: integer('Most inputs in one request', { default: 2048, minimum: 1, unit: 'inputs' }),
+    maxBodyBytes: integer('Largest request body', { default: 32 * 1024 * 1024, minimum: 1024 }),
+    logLevel: choice(['silent', 'error', 'warn', 'info', 'debug'], 'Least severe message to log', {
+      default: 'info',
+    }),
+  },
+  { additionalProperties: false },
+)
+
+/** The validated, complete, frozen configuration. */
+export type Config = Readonly<Static<typeof configSchema>>
+export type ConfigKey = keyof Config
+
+/** One knob as the flags, the help and the documentation table need it. */
+export interface Knob extends KnobExtras {
+  readonly key: ConfigKey
+  readonly flag: string
+  readonly variable: string
+  readonly type: 'string' | 'number' | 'integer' | 'boolean'
+  readonly choices?: readonly string[]
+  readonly default?: string | number | boolean
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly description: string
+}
+
+interface KnobSchema extends KnobExtras {
+  type: Knob['type']
+  enum?: readonly string[]
+  default?: string | number | boolean
+  minimum?: number
+  maximum?: number
+  description: string
+}
+
+export const knobs: readonly Knob[] = Object.entries(configSchema.properties).map(([key, property]) => {
+  const { enum: choices, ...rest } = property as unknown as KnobSchema
+  return {
+    ...rest,
+    key: key as ConfigKey,
+    flag: `--${toWords(key).join('-')}`,
+    variable:
+      key === 'hfToken'
+        ? 'HF_TOKEN'
+        : key === 'hfEndpoint'
+          ? 'HF_ENDPOINT'
+          : `AKIDB_${toWords(key).join('_').toUpperCase()}`,
+    ...(choices === undefined ? {} : { choices }),
+  }
+})
+
+function toWords(key: string): string[] {
+  return key.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).split(' ')
+}

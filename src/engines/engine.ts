@@ -1,0 +1,53 @@
+/** The contract every engine keeps. test/engine-contract.ts runs one suite on all of them. */
+
+/** A ragged batch: sequences laid end to end, no padding. */
+export interface PackedBatch {
+  /** i32 [totalTokens] */
+  readonly inputIds: Int32Array
+  /** i32 [batchSize + 1], starts at 0, ends at totalTokens, strictly increasing */
+  readonly cumulativeLengths: Int32Array
+}
+
+/** values: f32 row-major [rows, dimensions]; rows = batchSize (pooled) or totalTokens (tokens). Caller owns. */
+export interface Embeddings {
+  readonly values: Float32Array
+  readonly rows: number
+  readonly dimensions: number
+  readonly normalized: boolean
+  /** Time inside the engine, pooling included. */
+  readonly inferenceNs: bigint
+}
+
+export interface EmbedOptions {
+  /** 'pooled': one vector a sequence; 'tokens': the last hidden state, one row a token. Default 'pooled'. */
+  readonly output?: 'pooled' | 'tokens'
+  /** L2-normalise the rows. Default true for pooled, false for tokens. */
+  readonly normalize?: boolean
+  readonly signal?: AbortSignal
+}
+
+export const enginePrecisions = ['fp32', 'bf16', 'fp16', 'int8', 'fp8', 'fp8-rowwise'] as const
+export type Precision = (typeof enginePrecisions)[number]
+
+export interface EngineInfo {
+  readonly name: string
+  /** Human-readable: what it runs on, e.g. 'CPU, 2 threads, AVX512-BF16'. */
+  readonly device: string
+  readonly precision: Precision
+  /** Version of the runtime underneath. */
+  readonly runtimeVersion: string
+  readonly dimensions: number
+  readonly maxTokens: number
+  readonly maxBatchSize: number
+  /** Bytes that the engine holds (weights and buffers), as far as it can tell. */
+  readonly memoryBytes: number
+  readonly outputs: readonly ('pooled' | 'tokens')[]
+  /** How many embed() calls may usefully run at once. */
+  readonly concurrency: number
+}
+
+/** @throws {EmbedError} ENGINE_FAILED, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
+export interface Engine extends AsyncDisposable {
+  readonly info: EngineInfo
+  embed(batch: PackedBatch, options?: EmbedOptions): Promise<Embeddings>
+}

@@ -1,0 +1,119 @@
+/** Every failure a caller can meet has a code here; docs/errors.md explains each and a test keeps the two equal.
+ * The core knows no HTTP: serving/server/error-handler.ts maps codes to statuses. */
+
+/** Message = what happened, the values, what to do. */
+const messages = {
+  // input
+  EMPTY_INPUT: (d: { index?: number }) =>
+    d.index === undefined
+      ? 'the list of inputs is empty; give at least one text'
+      : `input ${d.index} is empty; give a text of at least one character, or drop it from the list`,
+  INPUT_TOO_LONG: (d: { index: number; tokens: number; maxTokens: number }) =>
+    `input ${d.index} has ${d.tokens} tokens, the model takes ${d.maxTokens}; shorten it, or ask for truncation`,
+  INVALID_TOKEN_ID: (d: { index: number; tokenId: number; vocabularySize: number }) =>
+    `input ${d.index} holds token id ${d.tokenId}, the vocabulary has ids 0 to ${d.vocabularySize - 1}`,
+  INVALID_DIMENSIONS: (d: { dimensions: number; maxDimensions: number }) =>
+    `dimensions ${d.dimensions} is out of range; this model gives 1 to ${d.maxDimensions}`,
+  UNKNOWN_PROMPT: (d: { promptName: string; known: readonly string[] }) =>
+    `the model has no prompt named '${d.promptName}'; it has ${list(d.known)}`,
+  INVALID_REQUEST: (d: { reason: string }) => d.reason,
+  INVALID_JSON: (d: { reason: string }) => `the body is not valid JSON: ${d.reason}`,
+  BODY_TOO_LARGE: (d: { maxBodyBytes: number }) =>
+    `the body is larger than ${d.maxBodyBytes} bytes; split the list, or raise --max-body-bytes`,
+  UNSUPPORTED_MEDIA_TYPE: (d: { mediaType: string }) =>
+    `the content type '${d.mediaType}' is not supported; send application/json`,
+  ROUTE_NOT_FOUND: (d: { method: string; path: string }) =>
+    `no route ${d.method} ${d.path}; /docs lists the routes`,
+  METHOD_NOT_ALLOWED: (d: { method: string; path: string; allowed: readonly string[] }) =>
+    `${d.path} does not take ${d.method}; it takes ${list(d.allowed)}`,
+  SERVED_MODEL_UNKNOWN: (d: { model: string; served: string }) =>
+    `the model '${d.model}' is not served here; this server has '${d.served}'`,
+  TOO_MANY_INPUTS: (d: { inputs: number; maxInputs: number }) =>
+    `the list has ${d.inputs} inputs, at most ${d.maxInputs} are taken; split the list, or raise --max-inputs`,
+  // queue
+  QUEUE_FULL: (d: {
+    queuedRequests: number
+    maxQueuedRequests: number
+    queuedTokens: number
+    maxQueuedTokens: number
+    retryAfterMs: number
+  }) =>
+    `the queue holds ${d.queuedRequests} of ${d.maxQueuedRequests} requests and ${d.queuedTokens} of ${d.maxQueuedTokens} tokens; retry in ${d.retryAfterMs} ms, or raise --max-queued-requests or --max-queued-tokens`,
+  REQUEST_TOO_LARGE: (d: { tokens: number; maxQueuedTokens: number }) =>
+    `the request has ${d.tokens} tokens, more than the ${d.maxQueuedTokens} that an empty queue takes; split the list, or raise --max-queued-tokens`,
+  REQUEST_TIMEOUT: (d: { timeoutMs: number }) =>
+    `the request was not done after ${d.timeoutMs} ms; retry, or raise --request-timeout-ms`,
+  REQUEST_CANCELLED: (_: object) => 'the request was cancelled by its caller',
+  SHUTTING_DOWN: (_: object) => 'the server is shutting down and takes no new requests; use another replica',
+  // engine
+  ENGINE_FAILED: (d: { engine: string; reason: string }) => `the ${d.engine} engine failed: ${d.reason}`,
+  ENGINE_UNAVAILABLE: (d: { engine: string; reason: string; fix: string }) =>
+    `the ${d.engine} engine cannot start: ${d.reason}; ${d.fix}`,
+  NO_ENGINE: (d: { tried: readonly string[] }) => `no engine could start:${lines(d.tried)}`,
+  OUTPUT_NOT_SUPPORTED: (d: { engine: string; output: string }) =>
+    `the ${d.engine} engine gives no '${d.output}' output for this model`,
+  NON_FINITE_OUTPUT: (d: { index: number; engine: string; precision: string }) =>
+    `the ${d.engine} engine gave NaN or infinity for input ${d.index} at ${d.precision}; use --precision fp32`,
+  GOLDEN_MISMATCH: (d: { engine: string; precision: string; worstCosine: number; minCosine: number }) =>
+    `the ${d.engine} engine at ${d.precision} disagrees with the golden vectors: worst cosine ${d.worstCosine.toFixed(6)}, needed ${d.minCosine}; use --precision fp32, or check that the model files are whole`,
+  OPENVINO_STATUS: (d: { api: string; status: number; reason: string }) =>
+    `OpenVINO's ${d.api} answered ${d.status}: ${d.reason}`,
+  LIBRARY_NOT_FOUND: (d: { library: string; searched: readonly string[]; fix: string }) =>
+    `${d.library} was not found; searched:${lines(d.searched)}\n${d.fix}`,
+  TOKENIZER_FAILED: (d: { reason: string }) => `the tokenizer failed: ${d.reason}`,
+  // model
+  MODEL_NOT_FOUND: (d: { model: string; tried: readonly string[] }) =>
+    `the model '${d.model}' could not be had; tried:${lines(d.tried)}`,
+  MODEL_FILE_MISSING: (d: { folder: string; file: string; fix: string }) =>
+    `${d.folder} has no ${d.file}; ${d.fix}`,
+  MODEL_FILE_CORRUPT: (d: { file: string; reason: string }) =>
+    `${d.file} is corrupt: ${d.reason}; delete it and pull the model again`,
+  MODEL_CONFIG_INVALID: (d: { file: string; reason: string }) => `${d.file}: ${d.reason}`,
+  ARCHITECTURE_UNSUPPORTED: (d: { architecture: string; known: readonly string[] }) =>
+    `no graph can be built for the architecture '${d.architecture}'; known are ${list(d.known)}; a folder that brings onnx/model.onnx is served whatever its architecture`,
+  CHECKSUM_MISMATCH: (d: { file: string; expected: string; actual: string }) =>
+    `${d.file} has SHA-256 ${d.actual}, expected ${d.expected}; it was removed, pull it again`,
+  DOWNLOAD_FAILED: (d: { url: string; reason: string }) => `download of ${d.url} failed: ${d.reason}`,
+  OFFLINE: (d: { wanted: string }) =>
+    `${d.wanted} is not in the cache and --offline forbids fetching it; pull it once without --offline`,
+  // machine and files
+  NO_SPACE: (d: { path: string; neededBytes?: number }) =>
+    `no space left for ${d.path}${d.neededBytes === undefined ? '' : ` (${d.neededBytes} bytes needed)`}; free some, or choose another --cache-dir`,
+  PORT_IN_USE: (d: { host: string; port: number }) =>
+    `port ${d.port} on ${d.host} is in use; stop what uses it, or give --port another value`,
+  FILE_UNREADABLE: (d: { path: string; reason: string }) => `cannot read ${d.path}: ${d.reason}`,
+  FILE_FORMAT: (d: { path: string; reason: string }) => `${d.path}: ${d.reason}`,
+  CONFIG_INVALID: (d: { reason: string }) => d.reason,
+  USAGE: (d: { reason: string }) => d.reason,
+  INTERNAL: (d: { reason: string }) => `internal error: ${d.reason}. This is a bug.`,
+} as const
+
+export type ErrorCode = keyof typeof messages
+export type ErrorDetails<Code extends ErrorCode> = Parameters<(typeof messages)[Code]>[0]
+export const errorCodes: readonly ErrorCode[] = Object.keys(messages) as ErrorCode[]
+
+/** The one error type of this package: a stable `code`, the values as `details`, a message that names the way out.
+ * `if (error instanceof EmbedError && error.code === 'QUEUE_FULL') …` */
+export class EmbedError<Code extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = 'EmbedError'
+  readonly code: Code
+  readonly details: ErrorDetails<Code>
+  constructor(code: Code, details: ErrorDetails<Code>, options?: { cause?: unknown }) {
+    super((messages[code] as (details: ErrorDetails<Code>) => string)(details), options)
+    this.code = code
+    this.details = details
+  }
+}
+
+/** The error's own words, for anything that was thrown. */
+export function toReason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function list(names: readonly string[]): string {
+  return names.length === 0 ? 'none' : names.join(', ')
+}
+
+function lines(entries: readonly string[]): string {
+  return entries.map((entry) => `\n  - ${entry}`).join('')
+}

@@ -1,0 +1,71 @@
+/** Runs one batch: merge, run, split. A failing batch is bisected, so that only the guilty input fails. */
+import type { Engine } from '../../engines/engine.ts'
+import { findNonFiniteRow } from '../../engines/vectors.ts'
+import { EmbedError, toReason } from '../../errors.ts'
+import { batchDone } from '../../telemetry/channels.ts'
+import type { Clock } from './clock.ts'
+import { packBatch } from './packed-batch.ts'
+import type { QueuedInput } from './queue.ts'
+
+/** Settles every input of the batch; never rejects. */
+export async function processBatch(
+  engine: Engine,
+  batch: readonly QueuedInput[],
+  clock: Clock,
+): Promise<void> {
+  const live = batch.filter((input) => input.isLive())
+  if (live.length === 0) return
+  const queueWaitMs = clock.nowMs() - Math.min(...live.map((input) => input.arrivalMs))
+  const failure = await runOnce(engine, live)
+  if (batchDone.hasSubscribers) publish(engine, live, queueWaitMs, failure)
+  if (!(failure instanceof EmbedError)) return
+  if (live.length === 1) {
+    live[0]!.reject(failure)
+    return
+  }
+  const middle = live.length >> 1
+  await processBatch(engine, live.slice(0, middle), clock)
+  await processBatch(engine, live.slice(middle), clock)
+}
+
+/** Milliseconds in the engine, or why the whole batch failed. */
+async function runOnce(engine: Engine, live: readonly QueuedInput[]): Promise<number | EmbedError> {
+  const output = live[0]!.output
+  try {
+    const result = await engine.embed(packBatch(live.map((input) => input.ids)), { output, normalize: false })
+    let row = 0
+    for (const input of live) {
+      const rows = output === 'pooled' ? 1 : input.ids.length
+      const values = result.values.subarray(row * result.dimensions, (row + rows) * result.dimensions)
+      row += rows
+      if (findNonFiniteRow(values, result.dimensions) === -1) input.resolve(values)
+      else {
+        const { name, precision } = engine.info
+        input.reject(new EmbedError('NON_FINITE_OUTPUT', { index: 0, engine: name, precision }))
+      }
+    }
+    return Number(result.inferenceNs) / 1e6
+  } catch (error) {
+    if (error instanceof EmbedError) return error
+    const reason = toReason(error)
+    return new EmbedError('ENGINE_FAILED', { engine: engine.info.name, reason }, { cause: error })
+  }
+}
+
+function publish(
+  engine: Engine,
+  live: readonly QueuedInput[],
+  queueWaitMs: number,
+  outcome: number | EmbedError,
+): void {
+  const lengths = live.map((input) => input.ids.length)
+  batchDone.publish({
+    engine: engine.info.name,
+    sequences: live.length,
+    tokens: lengths.reduce((sum, length) => sum + length, 0),
+    paddedTokens: live.length * Math.max(...lengths),
+    queueWaitMs,
+    inferenceMs: typeof outcome === 'number' ? outcome : 0,
+    ...(typeof outcome === 'number' ? {} : { failure: outcome.code }),
+  })
+}
