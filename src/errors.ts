@@ -71,14 +71,23 @@ const messages = {
   MODEL_CONFIG_INVALID: (d: { file: string; reason: string }) => `${d.file}: ${d.reason}`,
   ARCHITECTURE_UNSUPPORTED: (d: { architecture: string; known: readonly string[] }) =>
     `no graph can be built for the architecture '${d.architecture}'; known are ${list(d.known)}; a folder that brings onnx/model.onnx is served whatever its architecture`,
+  MODEL_REFERENCE_INVALID: (d: { reference: string; reason: string }) =>
+    `'${d.reference}' is no model: ${d.reason}; give a folder that holds a config.json, or a hub name like org/name`,
+  MODEL_ACCESS_DENIED: (d: { model: string; status: number; endpoint: string; hasToken: boolean }) =>
+    `${d.endpoint} refuses the model '${d.model}' (HTTP ${d.status}); it is private, gated or does not exist: check the name, ${d.hasToken ? 'and that the token given with --hf-token or HF_TOKEN may read it' : 'and give a token that may read it with --hf-token or HF_TOKEN'}`,
   CHECKSUM_MISMATCH: (d: { file: string; expected: string; actual: string }) =>
     `${d.file} has SHA-256 ${d.actual}, expected ${d.expected}; it was removed, pull it again`,
-  DOWNLOAD_FAILED: (d: { url: string; reason: string }) => `download of ${d.url} failed: ${d.reason}`,
+  DOWNLOAD_FAILED: (d: { url: string; reason: string; status?: number }) =>
+    `download of ${d.url} failed: ${d.reason}`,
   OFFLINE: (d: { wanted: string }) =>
     `${d.wanted} is not in the cache and --offline forbids fetching it; pull it once without --offline`,
   // machine and files
   NO_SPACE: (d: { path: string; neededBytes?: number }) =>
     `no space left for ${d.path}${d.neededBytes === undefined ? '' : ` (${d.neededBytes} bytes needed)`}; free some, or choose another --cache-dir`,
+  FILE_UNWRITABLE: (d: { path: string; reason: string }) =>
+    `cannot write ${d.path}: ${d.reason}; allow it, or choose another --cache-dir`,
+  CACHE_LOCKED: (d: { path: string; holder: string; waitedMs: number }) =>
+    `${d.path} is still being filled by ${d.holder} after ${d.waitedMs} ms; wait for it, or stop it`,
   PORT_IN_USE: (d: { host: string; port: number }) =>
     `port ${d.port} on ${d.host} is in use; stop what uses it, or give --port another value`,
   FILE_UNREADABLE: (d: { path: string; reason: string }) => `cannot read ${d.path}: ${d.reason}`,

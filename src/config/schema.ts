@@ -78,6 +78,7 @@ export const configSchema = Type.Object(
       unit: 'batches',
       tunable: [1, 2],
     }),
+    fetchRuntime: flag('Fetch the OpenVINO runtime into the cache when none is found'),
     openvinoLibrary: Type.Optional(
       string('Path of libopenvino_c.so, when it is not where doctor looks', { placeholder: 'file' }),
     ),

@@ -15,12 +15,14 @@ export async function processBatch(
 ): Promise<void> {
   const live = batch.filter((input) => input.isLive())
   if (live.length === 0) return
-  const queueWaitMs = clock.nowMs() - Math.min(...live.map((input) => input.arrivalMs))
-  const failure = await runOnce(engine, live)
-  if (batchDone.hasSubscribers) publish(engine, live, queueWaitMs, failure)
-  if (!(failure instanceof EmbedError)) return
+  const startedMs = clock.nowMs()
+  const outcome = await runOnce(engine, live, startedMs)
+  if (batchDone.hasSubscribers) {
+    publish(engine, live, startedMs - Math.min(...live.map((input) => input.arrivalMs)), outcome)
+  }
+  if (!(outcome instanceof EmbedError)) return
   if (live.length === 1) {
-    live[0]!.reject(failure)
+    live[0]!.reject(outcome)
     return
   }
   const middle = live.length >> 1
@@ -29,22 +31,28 @@ export async function processBatch(
 }
 
 /** Milliseconds in the engine, or why the whole batch failed. */
-async function runOnce(engine: Engine, live: readonly QueuedInput[]): Promise<number | EmbedError> {
+async function runOnce(
+  engine: Engine,
+  live: readonly QueuedInput[],
+  startedMs: number,
+): Promise<number | EmbedError> {
   const output = live[0]!.output
   try {
     const result = await engine.embed(packBatch(live.map((input) => input.ids)), { output, normalize: false })
+    const inferenceMs = Number(result.inferenceNs) / 1e6
     let row = 0
     for (const input of live) {
       const rows = output === 'pooled' ? 1 : input.ids.length
       const values = result.values.subarray(row * result.dimensions, (row + rows) * result.dimensions)
       row += rows
-      if (findNonFiniteRow(values, result.dimensions) === -1) input.resolve(values)
+      if (findNonFiniteRow(values, result.dimensions) === -1)
+        input.resolve(values, { startedMs, inferenceMs })
       else {
         const { name, precision } = engine.info
-        input.reject(new EmbedError('NON_FINITE_OUTPUT', { index: 0, engine: name, precision }))
+        input.reject(new EmbedError('NON_FINITE_OUTPUT', { index: input.index, engine: name, precision }))
       }
     }
-    return Number(result.inferenceNs) / 1e6
+    return inferenceMs
   } catch (error) {
     if (error instanceof EmbedError) return error
     const reason = toReason(error)

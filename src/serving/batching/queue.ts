@@ -6,14 +6,30 @@ export type Output = 'pooled' | 'tokens'
 
 /** One sequence on its way through the batcher. */
 export interface QueuedInput {
+  /** Place in its request. */
+  readonly index: number
   readonly ids: Int32Array
   readonly output: Output
   readonly arrivalMs: number
   /** The request is still wanted. */
   readonly isLive: () => boolean
-  /** @param rows f32 [1 or ids.length, dimensions], borrowed from the batch's result */
-  readonly resolve: (rows: Float32Array) => void
+  /** @param rows f32 [1 or ids.length, dimensions], a part of the batch's result */
+  readonly resolve: (rows: Float32Array, timing: BatchTiming) => void
   readonly reject: (error: EmbedError) => void
+}
+
+export interface BatchTiming {
+  readonly startedMs: number
+  readonly inferenceMs: number
+}
+
+export interface AdmittedResult {
+  /** One an input, in order. */
+  readonly rows: readonly Float32Array[]
+  /** Longest wait of its inputs for their batch. */
+  readonly queueMs: number
+  /** Longest time of its batches in the engine. */
+  readonly inferenceMs: number
 }
 
 export interface QueueLimits {
@@ -67,7 +83,7 @@ export class RequestQueue {
   /** Takes a tokenised request and gives its rows in order.
    * @throws {EmbedError} QUEUE_FULL, REQUEST_TOO_LARGE, SHUTTING_DOWN, REQUEST_TIMEOUT, REQUEST_CANCELLED,
    * or what the engine answered for the input */
-  async admit(sequences: readonly Int32Array[], options: AdmitOptions): Promise<Float32Array[]> {
+  async admit(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
     if (this.#closed) throw new EmbedError('SHUTTING_DOWN', {})
     if (options.signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {})
     const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
@@ -78,7 +94,10 @@ export class RequestQueue {
     const arrivalMs = this.#clock.nowMs()
     const results: Float32Array[] = Array.from({ length: sequences.length })
     let missing = sequences.length
+    let queueMs = 0
+    let inferenceMs = 0
     let live = true
+    let release = (): void => {}
     try {
       await new Promise<void>((resolve, reject) => {
         const fail = (error: EmbedError): void => {
@@ -91,29 +110,28 @@ export class RequestQueue {
         )
         const onAbort = (): void => fail(new EmbedError('REQUEST_CANCELLED', {}))
         options.signal?.addEventListener('abort', onAbort, { once: true })
-        const release = (): void => {
+        release = () => {
           cancelTimer()
           options.signal?.removeEventListener('abort', onAbort)
         }
         for (const [i, ids] of sequences.entries()) {
           this.#waiting.push({
+            index: i,
             ids,
             output: options.output ?? 'pooled',
             arrivalMs,
             isLive: () => live,
-            resolve: (rows) => {
+            resolve: (rows, timing) => {
               if (!live) return
               results[i] = rows
+              queueMs = Math.max(queueMs, timing.startedMs - arrivalMs)
+              inferenceMs = Math.max(inferenceMs, timing.inferenceMs)
               missing--
               if (missing > 0) return
               live = false
-              release()
               resolve()
             },
-            reject: (error) => {
-              release()
-              fail(error)
-            },
+            reject: fail,
           })
         }
         if (sequences.length === 0) resolve()
@@ -121,13 +139,14 @@ export class RequestQueue {
       })
     } finally {
       live = false
+      release()
       this.#requestCount--
       this.#tokenCount -= tokens
       this.#dropDead()
       this.#noteDrain(tokens)
       if (this.#requestCount === 0) for (const wake of this.#onIdle.splice(0)) wake()
     }
-    return results
+    return { rows: results, queueMs, inferenceMs }
   }
 
   /** Refuses what cannot be taken now; also asked before tokenising, with an estimate.

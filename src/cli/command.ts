@@ -1,0 +1,90 @@
+/** How a command of the program is described, and its flags read. */
+import { parseArgs } from 'node:util'
+import { loadConfig, readConfigFile } from '../config/load.ts'
+import { findNearestName } from '../config/nearest-name.ts'
+import { type Config, type ConfigKey, knobs } from '../config/schema.ts'
+import { EmbedError } from '../errors.ts'
+
+/** A flag that belongs to one command and is no part of the configuration. */
+export interface CommandFlag {
+  readonly type: 'string' | 'boolean'
+  readonly description: string
+  readonly placeholder?: string
+}
+
+export interface CommandInput {
+  readonly config: Config
+  readonly positionals: readonly string[]
+  /** Values of the command's own flags, by name. */
+  readonly flags: Readonly<Record<string, string | boolean | undefined>>
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly home: string
+  /** Aborted by Ctrl-C or SIGTERM. */
+  readonly signal: AbortSignal
+}
+
+export interface Command {
+  readonly name: string
+  readonly summary: string
+  readonly usage: string
+  /** Lines under the usage: examples, formats. */
+  readonly details?: readonly string[]
+  /** Knobs of the configuration that its help lists; all are accepted. */
+  readonly knobs: readonly ConfigKey[]
+  readonly flags: Readonly<Record<string, CommandFlag>>
+  /** @returns the exit code */
+  readonly run: (input: CommandInput) => Promise<number>
+}
+
+/** Flags, positionals and the configuration that they, the environment and --config give together.
+ * @throws {EmbedError} USAGE, CONFIG_INVALID, FILE_UNREADABLE */
+export function parseCommandLine(
+  command: Command,
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): { config: Config; positionals: string[]; flags: Record<string, string | boolean> } {
+  const knobByFlag = new Map(knobs.map((knob) => [knob.flag.slice(2), knob]))
+  const types = new Map<string, 'string' | 'boolean'>([
+    ...[...knobByFlag].map(([name, knob]): [string, 'string' | 'boolean'] => [
+      name,
+      knob.type === 'boolean' ? 'boolean' : 'string',
+    ]),
+    ...Object.entries(command.flags).map(([name, flag]): [string, 'string' | 'boolean'] => [name, flag.type]),
+    ['config', 'string'],
+  ])
+  const { tokens, positionals } = parseArgs({
+    args: [...args],
+    options: Object.fromEntries([...types].map(([name, type]) => [name, { type }])),
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  })
+  const configFlags: Record<string, unknown> = {}
+  const flags: Record<string, string | boolean> = {}
+  let configPath = environment['AKIDB_CONFIG']
+  for (const token of tokens) {
+    if (token.kind !== 'option') continue
+    const negated = token.name.startsWith('no-') && types.get(token.name.slice(3)) === 'boolean'
+    const name = negated ? token.name.slice(3) : token.name
+    const type = types.get(name)
+    if (type === undefined) throw unknownFlag(token.rawName, [...types.keys()])
+    if (type === 'string' && (token.value === undefined || token.value === '')) {
+      throw new EmbedError('USAGE', {
+        reason: `${token.rawName} needs a value; see '${command.name} --help'`,
+      })
+    }
+    const value = type === 'boolean' ? (token.value ?? !negated) : token.value!
+    const knob = knobByFlag.get(name)
+    if (name === 'config') configPath = String(value)
+    else if (knob === undefined) flags[name] = value
+    else configFlags[knob.key] = value
+  }
+  const file = configPath === undefined || configPath === '' ? {} : { file: readConfigFile(configPath) }
+  return { config: loadConfig({ ...file, environment, flags: configFlags }), positionals, flags }
+}
+
+function unknownFlag(rawName: string, known: readonly string[]): EmbedError {
+  const nearest = findNearestName(rawName.replace(/^-+/, ''), known)
+  const hint = nearest === undefined ? '--help lists all' : `did you mean '--${nearest}'?`
+  return new EmbedError('USAGE', { reason: `unknown flag '${rawName}'; ${hint}` })
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env node
+/** The program: the only reader of argv and of the environment, the only place that ends the process. */
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { findNearestName } from '../config/nearest-name.ts'
+import { EmbedError, toReason } from '../errors.ts'
+import { type Command, parseCommandLine } from './command.ts'
+import { doctorCommand } from './doctor.ts'
+import { embedCommand } from './embed.ts'
+import { formatCommandHelp, formatProgramHelp } from './help.ts'
+import { pullRuntimeCommand } from './pull-runtime.ts'
+import { pullCommand } from './pull.ts'
+import { serveCommand } from './serve.ts'
+
+const commands: readonly Command[] = [
+  serveCommand,
+  embedCommand,
+  pullCommand,
+  pullRuntimeCommand,
+  doctorCommand,
+]
+
+async function main(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args
+  const version = readVersion()
+  if (name === undefined || ['help', '--help', '-h'].includes(name)) {
+    process.stdout.write(formatProgramHelp(commands, version))
+    return name === undefined ? 2 : 0
+  }
+  if (['version', '--version', '-v'].includes(name)) {
+    process.stdout.write(`${version}\n`)
+    return 0
+  }
+  const command = commands.find((candidate) => candidate.name === name)
+  if (command === undefined) {
+    const nearest = findNearestName(
+      name,
+      commands.map((known) => known.name),
+    )
+    const hint = nearest === undefined ? "'akidb-embedding help' lists all" : `did you mean '${nearest}'?`
+    throw new EmbedError('USAGE', { reason: `unknown command '${name}'; ${hint}` })
+  }
+  const ownArgs = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest
+  if (ownArgs.includes('--help') || ownArgs.includes('-h')) {
+    process.stdout.write(formatCommandHelp(command))
+    return 0
+  }
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      // A second signal means: now.
+      if (stop.signal.aborted) process.exit(130)
+      stop.abort()
+    })
+  }
+  const parsed = parseCommandLine(command, rest, process.env)
+  return command.run({ ...parsed, environment: process.env, home: homedir(), signal: stop.signal })
+}
+
+function readVersion(): string {
+  const path = new URL('../../package.json', import.meta.url)
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version
+}
+
+main(process.argv.slice(2)).then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    const isKnown = error instanceof EmbedError
+    process.stderr.write(isKnown ? `error ${error.code}: ${error.message}\n` : `error: ${toReason(error)}\n`)
+    if (!isKnown && error instanceof Error) process.stderr.write(`${error.stack}\n`)
+    process.exit(isKnown && (error.code === 'USAGE' || error.code === 'CONFIG_INVALID') ? 2 : 1)
+  },
+)

@@ -1,0 +1,214 @@
+/** Joins the stages: text -> tokenizer -> queue -> batcher -> engine -> vectors. */
+import type { Engine } from '../../engines/engine.ts'
+import { normalizeRows, truncateDimensions } from '../../engines/vectors.ts'
+import { EmbedError } from '../../errors.ts'
+import type { ModelSpec } from '../../model/spec.ts'
+import { requestDone, tokenizeDone } from '../../telemetry/channels.ts'
+import { type BatchLimits, Batcher } from '../batching/batcher.ts'
+import { type Clock, systemClock } from '../batching/clock.ts'
+import { processBatch } from '../batching/processor.ts'
+import { type QueueLimits, RequestQueue } from '../batching/queue.ts'
+import type { TokenizedInput, Tokenizer, Truncation } from '../tokenizer/tokenizer.ts'
+
+/** A text, or token ids that are taken as they are (special tokens included). */
+export type EmbeddingInput = string | readonly number[]
+
+export interface EmbedRequest {
+  readonly inputs: readonly EmbeddingInput[]
+  /** Name of one of the model's prompts; put before each text. */
+  readonly promptName?: string | undefined
+  readonly truncation: Truncation
+  /** Default true for pooled output, false for tokens. */
+  readonly normalize?: boolean | undefined
+  /** Matryoshka cut; default all. */
+  readonly dimensions?: number | undefined
+  /** 'tokens' gives one row a token. Default 'pooled'. */
+  readonly output?: 'pooled' | 'tokens'
+  readonly timeoutMs?: number | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface EmbedResponse {
+  /** One an input, in order: f32 [dimensions], or [tokens x dimensions] row-major for output 'tokens'. */
+  readonly vectors: readonly Float32Array[]
+  readonly dimensions: number
+  /** Tokens that went through the model. */
+  readonly tokens: number
+  readonly truncatedInputs: number
+  /** Tokens cut from all inputs together. */
+  readonly truncatedTokens: number
+  readonly tokenizeMs: number
+  readonly queueMs: number
+  readonly inferenceMs: number
+}
+
+export interface PipelineLimits extends QueueLimits, BatchLimits {
+  readonly requestTimeoutMs: number
+}
+
+export class EmbeddingPipeline implements AsyncDisposable {
+  readonly spec: ModelSpec
+  readonly engine: Engine
+  readonly tokenizer: Tokenizer
+  readonly #queue: RequestQueue
+  readonly #requestTimeoutMs: number
+  readonly #clock: Clock
+
+  /** Takes over the tokenizer and the engine: both are disposed with the pipeline. */
+  constructor(
+    parts: { spec: ModelSpec; tokenizer: Tokenizer; engine: Engine },
+    limits: PipelineLimits,
+    clock: Clock = systemClock,
+  ) {
+    this.spec = parts.spec
+    this.tokenizer = parts.tokenizer
+    this.engine = parts.engine
+    this.#requestTimeoutMs = limits.requestTimeoutMs
+    this.#clock = clock
+    this.#queue = new RequestQueue(limits, clock)
+    new Batcher(this.#queue, limits, clock, (batch) => processBatch(parts.engine, batch, clock))
+  }
+
+  /** Requests accepted and not yet answered. */
+  get pendingRequests(): number {
+    return this.#queue.requestCount
+  }
+
+  /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
+   * QUEUE_FULL, REQUEST_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN, ENGINE_FAILED, … */
+  async embed(request: EmbedRequest): Promise<EmbedResponse> {
+    const startMs = this.#clock.nowMs()
+    let tokens = 0
+    let outcome = 'ok'
+    try {
+      const response = await this.#embed(request, startMs)
+      tokens = response.tokens
+      return response
+    } catch (error) {
+      outcome = error instanceof EmbedError ? error.code : 'INTERNAL'
+      throw error
+    } finally {
+      if (requestDone.hasSubscribers) {
+        const durationMs = this.#clock.nowMs() - startMs
+        requestDone.publish({ inputs: request.inputs.length, tokens, durationMs, outcome })
+      }
+    }
+  }
+
+  async #embed(request: EmbedRequest, startMs: number): Promise<EmbedResponse> {
+    const output = request.output ?? 'pooled'
+    const { dimensions: fullDimensions } = this.spec
+    const dimensions = request.dimensions ?? fullDimensions
+    this.#check(request, dimensions, output)
+    const timeoutMs = request.timeoutMs ?? this.#requestTimeoutMs
+
+    // Every input has at least one token: what cannot fit is refused before it costs a tokenisation.
+    this.#queue.checkRoom(request.inputs.length)
+    const tokenized = await this.#tokenize(request)
+    const sequences = tokenized.map((input) => input.ids)
+    const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
+    const cut = tokenized.filter((input) => input.totalTokens > input.ids.length)
+    const tokenizedMs = this.#clock.nowMs()
+    if (tokenizeDone.hasSubscribers) {
+      const durationMs = tokenizedMs - startMs
+      tokenizeDone.publish({ texts: sequences.length, tokens, truncatedTexts: cut.length, durationMs })
+    }
+
+    const { rows, queueMs, inferenceMs } = await this.#queue.admit(sequences, {
+      output,
+      timeoutMs: Math.max(0, timeoutMs - (tokenizedMs - startMs)),
+      signal: request.signal,
+    })
+    const normalize = request.normalize ?? output === 'pooled'
+    const vectors = rows.map((row) => {
+      const count = row.length / fullDimensions
+      if (dimensions < fullDimensions)
+        return truncateDimensions(row, count, fullDimensions, dimensions, normalize)
+      if (normalize) normalizeRows(row, count, dimensions)
+      return row
+    })
+    return {
+      vectors,
+      dimensions,
+      tokens,
+      truncatedInputs: cut.length,
+      truncatedTokens: cut.reduce((sum, input) => sum + input.totalTokens - input.ids.length, 0),
+      tokenizeMs: tokenizedMs - startMs,
+      queueMs,
+      inferenceMs,
+    }
+  }
+
+  #check(request: EmbedRequest, dimensions: number, output: 'pooled' | 'tokens'): void {
+    const { inputs } = request
+    if (inputs.length === 0) throw new EmbedError('EMPTY_INPUT', {})
+    for (const [index, input] of inputs.entries()) {
+      if (input.length === 0) throw new EmbedError('EMPTY_INPUT', { index })
+    }
+    const maxDimensions = this.spec.dimensions
+    if (!Number.isInteger(dimensions) || dimensions < 1 || dimensions > maxDimensions) {
+      throw new EmbedError('INVALID_DIMENSIONS', { dimensions, maxDimensions })
+    }
+    if (!this.engine.info.outputs.includes(output)) {
+      throw new EmbedError('OUTPUT_NOT_SUPPORTED', { engine: this.engine.info.name, output })
+    }
+  }
+
+  async #tokenize(request: EmbedRequest): Promise<TokenizedInput[]> {
+    const prompt = this.#promptOf(request.promptName)
+    const { inputs, truncation } = request
+    const { maxTokens } = this.spec
+    const texts: string[] = []
+    const textIndexes: number[] = []
+    const tokenized: TokenizedInput[] = Array.from({ length: inputs.length })
+    for (const [index, input] of inputs.entries()) {
+      if (typeof input === 'string') {
+        texts.push(prompt + input)
+        textIndexes.push(index)
+      } else tokenized[index] = this.#takeIds(input, index, truncation)
+    }
+    if (texts.length === 0) return tokenized
+    try {
+      const encoded = await this.tokenizer.encode(texts, { maxTokens, truncation })
+      for (const [i, input] of encoded.entries()) tokenized[textIndexes[i]!] = input
+    } catch (error) {
+      if (!(error instanceof EmbedError) || error.code !== 'INPUT_TOO_LONG') throw error
+      const { index, ...rest } = (error as EmbedError<'INPUT_TOO_LONG'>).details
+      throw new EmbedError('INPUT_TOO_LONG', { ...rest, index: textIndexes[index]! }, { cause: error })
+    }
+    return tokenized
+  }
+
+  #takeIds(input: readonly number[], index: number, truncation: Truncation): TokenizedInput {
+    const { maxTokens, vocabularySize } = this.spec
+    for (const tokenId of input) {
+      if (!Number.isInteger(tokenId) || tokenId < 0 || tokenId >= vocabularySize) {
+        throw new EmbedError('INVALID_TOKEN_ID', { index, tokenId, vocabularySize })
+      }
+    }
+    const totalTokens = input.length
+    if (totalTokens <= maxTokens) return { ids: Int32Array.from(input), totalTokens }
+    if (truncation === 'none')
+      throw new EmbedError('INPUT_TOO_LONG', { index, tokens: totalTokens, maxTokens })
+    const start = truncation === 'left' ? totalTokens - maxTokens : 0
+    return { ids: Int32Array.from(input.slice(start, start + maxTokens)), totalTokens }
+  }
+
+  #promptOf(promptName: string | undefined): string {
+    const { prompts, defaultPromptName } = this.spec
+    const name = promptName ?? defaultPromptName
+    if (name === undefined) return ''
+    if (!Object.hasOwn(prompts, name)) {
+      throw new EmbedError('UNKNOWN_PROMPT', { promptName: name, known: Object.keys(prompts) })
+    }
+    return prompts[name]!
+  }
+
+  /** Takes nothing new, waits for what was accepted, then frees the tokenizer and the engine. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#queue.close()
+    await this.#queue.whenIdle()
+    await this.tokenizer[Symbol.asyncDispose]()
+    await this.engine[Symbol.asyncDispose]()
+  }
+}

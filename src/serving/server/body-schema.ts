@@ -1,0 +1,72 @@
+/** Request bodies: one schema for the validation, the types and the OpenAPI page. */
+import Type, { type Static, type TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { EmbedError } from '../../errors.ts'
+import type { EmbeddingInput } from '../pipeline/embedding-pipeline.ts'
+
+/** Clients send null for what they leave open. `x-expects` is what a refusal tells of the field. */
+export const optional = <Schema extends TSchema>(schema: Schema, expects: string) =>
+  Type.Optional(Type.Union([schema, Type.Null()], { 'x-expects': expects }))
+
+const tokenIds = Type.Array(Type.Integer())
+export const inputsSchema = Type.Union(
+  [Type.String(), tokenIds, Type.Array(Type.Union([Type.String(), tokenIds]))],
+  { 'x-expects': 'a text, a list of texts, a list of token ids or a list of lists of token ids' },
+)
+
+/** One text or one list of token ids becomes a list of one. */
+export function toInputList(inputs: Static<typeof inputsSchema>): readonly EmbeddingInput[] {
+  if (typeof inputs === 'string') return [inputs]
+  return inputs.length > 0 && typeof inputs[0] === 'number'
+    ? [inputs as number[]]
+    : (inputs as EmbeddingInput[])
+}
+
+/** Fastify's validator compiler: checks a body and names the field, the value and what it takes. */
+export function compileBodyValidator({
+  schema,
+}: {
+  schema: unknown
+}): (body: unknown) => { value: unknown } | { error: Error } {
+  const objectSchema = schema as {
+    properties: Record<string, Record<string, unknown>>
+    required?: readonly string[]
+  }
+  const validator = Compile(schema as TSchema)
+  return (body) => {
+    if (validator.Check(body)) return { value: body }
+    return {
+      error: new EmbedError('INVALID_REQUEST', {
+        reason: describe(objectSchema, body, validator.Errors(body)),
+      }),
+    }
+  }
+}
+
+function describe(
+  schema: { properties: Record<string, Record<string, unknown>>; required?: readonly string[] },
+  body: unknown,
+  errors: Iterable<{ instancePath: string; message: string }>,
+): string {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    return `the body must be a JSON object, it is ${show(body)}`
+  }
+  const missing = schema.required?.find((name) => !(name in body))
+  if (missing !== undefined) return `'${missing}' is missing; give ${expected(schema.properties[missing])}`
+  // The deepest path is the value that none of the alternatives takes.
+  const paths = [...errors].map((error) => error.instancePath)
+  const path = paths.toSorted((a, b) => b.split('/').length - a.split('/').length)[0] ?? ''
+  const [field = '', ...rest] = path.slice(1).split('/')
+  const value = [field, ...rest].reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], body)
+  const place = field + rest.map((key) => `[${key}]`).join('')
+  return `'${place}' is ${show(value)}; '${field}' takes ${expected(schema.properties[field])}`
+}
+
+function expected(schema: Record<string, unknown> | undefined): string {
+  return String(schema?.['x-expects'] ?? schema?.['description'] ?? schema?.['type'] ?? 'another value')
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'undefined'
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}

@@ -1,0 +1,105 @@
+/** The HTTP application: dialects in, vectors out. It knows the pipeline and nothing of engines. */
+import { isUtf8 } from 'node:buffer'
+import fastifySwagger from '@fastify/swagger'
+import fastifySwaggerUi from '@fastify/swagger-ui'
+import fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
+import type { Config } from '../../config/schema.ts'
+import { EmbedError } from '../../errors.ts'
+import type { EmbeddingPipeline } from '../pipeline/embedding-pipeline.ts'
+import type { StartupReport } from '../pipeline/start-pipeline.ts'
+import { compileBodyValidator } from './body-schema.ts'
+import type { ServerContext } from './context.ts'
+import { handleError } from './error-handler.ts'
+import { registerHealthRoutes } from './routes/health.ts'
+import { registerOpenaiRoutes } from './routes/openai.ts'
+import { registerTeiRoutes } from './routes/tei.ts'
+
+export interface Server extends AsyncDisposable {
+  readonly app: FastifyInstance
+  /** @returns the URL that was bound @throws {EmbedError} PORT_IN_USE */
+  listen(): Promise<string>
+  /** Not ready from now on; answers what was accepted, then closes. The pipeline stays open. */
+  close(): Promise<void>
+}
+
+/** The server borrows the pipeline; whoever made it disposes it. */
+export async function createServer(options: {
+  pipeline: EmbeddingPipeline
+  startup: StartupReport
+  config: Config
+}): Promise<Server> {
+  const { config, pipeline, startup } = options
+  let accepting = true
+  const context: ServerContext = {
+    pipeline,
+    startup,
+    config,
+    modelName: config.servedModelName ?? pipeline.spec.id,
+    startedAtSeconds: Math.floor(Date.now() / 1000),
+    isAccepting: () => accepting,
+  }
+  const app = fastify({
+    logger: config.logLevel === 'silent' ? false : { level: config.logLevel },
+    // One line a request is worth its price only while debugging.
+    disableRequestLogging: config.logLevel !== 'debug',
+    bodyLimit: config.maxBodyBytes,
+    forceCloseConnections: 'idle',
+    exposeHeadRoutes: true,
+  })
+  app.setErrorHandler(handleError)
+  app.setValidatorCompiler(compileBodyValidator)
+  app.setNotFoundHandler((request) => {
+    const path = request.url.split('?')[0]!
+    const methods: HTTPMethods[] = ['GET', 'POST']
+    const allowed = methods.filter((method) => app.findRoute({ method, url: path }) !== null)
+    if (allowed.length === 0) throw new EmbedError('ROUTE_NOT_FOUND', { method: request.method, path })
+    throw new EmbedError('METHOD_NOT_ALLOWED', { method: request.method, path, allowed })
+  })
+  refuseInvalidUtf8(app)
+
+  await app.register(fastifySwagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'akidb-embedding', description: 'Text embeddings', version: startup.version },
+    },
+  })
+  await app.register(fastifySwaggerUi, { routePrefix: '/docs' })
+  await app.register((routes) => {
+    registerOpenaiRoutes(routes, context)
+    registerTeiRoutes(routes, context)
+    registerHealthRoutes(routes, context)
+    return Promise.resolve()
+  })
+
+  const close = async (): Promise<void> => {
+    accepting = false
+    await app.close()
+  }
+  return {
+    app,
+    async listen() {
+      try {
+        return await app.listen({ host: config.host, port: config.port })
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+        throw new EmbedError('PORT_IN_USE', { host: config.host, port: config.port }, { cause: error })
+      }
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+/** Node would turn invalid bytes into U+FFFD and embed a text that nobody sent. */
+function refuseInvalidUtf8(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error')
+  app.removeContentTypeParser('application/json')
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const bytes = body as Buffer
+    if (!isUtf8(bytes)) {
+      done(new EmbedError('INVALID_JSON', { reason: 'it is not valid UTF-8' }))
+      return
+    }
+    void parse(request, bytes.toString('utf8'), done)
+  })
+}

@@ -1,0 +1,128 @@
+/** Every failure as the dialect of the route says it: status, shape, no stack traces. */
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { EmbedError, type ErrorCode, toReason } from '../../errors.ts'
+
+export type Dialect = 'openai' | 'tei'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    dialect?: Dialect
+  }
+}
+
+/** The core knows no HTTP: this is the one place where a code becomes a status. */
+const statusByCode: Readonly<Record<ErrorCode, number>> = {
+  EMPTY_INPUT: 400,
+  INPUT_TOO_LONG: 400,
+  INVALID_TOKEN_ID: 400,
+  INVALID_DIMENSIONS: 400,
+  UNKNOWN_PROMPT: 400,
+  INVALID_REQUEST: 400,
+  INVALID_JSON: 400,
+  BODY_TOO_LARGE: 413,
+  UNSUPPORTED_MEDIA_TYPE: 415,
+  ROUTE_NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  SERVED_MODEL_UNKNOWN: 404,
+  TOO_MANY_INPUTS: 400,
+  QUEUE_FULL: 429,
+  REQUEST_TOO_LARGE: 413,
+  REQUEST_TIMEOUT: 504,
+  // nginx's "client closed request": the client is gone, only the log sees it
+  REQUEST_CANCELLED: 499,
+  SHUTTING_DOWN: 503,
+  ENGINE_FAILED: 500,
+  ENGINE_UNAVAILABLE: 503,
+  NO_ENGINE: 503,
+  OUTPUT_NOT_SUPPORTED: 400,
+  NON_FINITE_OUTPUT: 500,
+  GOLDEN_MISMATCH: 503,
+  TOKENIZER_FAILED: 500,
+  INTERNAL: 500,
+} as Record<ErrorCode, number>
+
+/** TEI answers what it could read but not accept with 422. */
+const teiUnprocessable: readonly ErrorCode[] = [
+  'INPUT_TOO_LONG',
+  'INVALID_TOKEN_ID',
+  'INVALID_DIMENSIONS',
+  'UNKNOWN_PROMPT',
+  'INVALID_REQUEST',
+  'TOO_MANY_INPUTS',
+]
+
+export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const embedError = toEmbedError(error, request)
+  const dialect = request.routeOptions.config.dialect ?? 'openai'
+  const status =
+    dialect === 'tei' && teiUnprocessable.includes(embedError.code)
+      ? 422
+      : (statusByCode[embedError.code] ?? 500)
+  if (status >= 500 && status !== 504) request.log.error({ err: error }, embedError.message)
+  if (embedError.code === 'QUEUE_FULL') {
+    const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL'>).details
+    void reply.header('retry-after', Math.ceil(retryAfterMs / 1000))
+  }
+  if (embedError.code === 'METHOD_NOT_ALLOWED') {
+    void reply.header('allow', (embedError as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(','))
+  }
+  void reply.status(status).send(dialect === 'tei' ? toTeiBody(embedError) : toOpenaiBody(embedError, status))
+}
+
+/** `{ error: { message, type, param, code } }`, as OpenAI's clients read it. */
+function toOpenaiBody(error: EmbedError, status: number): object {
+  const type = status === 429 ? 'rate_limit_error' : status < 500 ? 'invalid_request_error' : 'server_error'
+  const code = error.code === 'SERVED_MODEL_UNKNOWN' ? 'model_not_found' : error.code.toLowerCase()
+  return { error: { message: error.message, type, param: paramByCode[error.code] ?? null, code } }
+}
+
+const paramByCode: Partial<Record<ErrorCode, string>> = {
+  EMPTY_INPUT: 'input',
+  INPUT_TOO_LONG: 'input',
+  INVALID_TOKEN_ID: 'input',
+  TOO_MANY_INPUTS: 'input',
+  INVALID_DIMENSIONS: 'dimensions',
+  SERVED_MODEL_UNKNOWN: 'model',
+  UNKNOWN_PROMPT: 'prompt_name',
+}
+
+/** `{ error, error_type }` with TEI's words for the type, and our code beside them. */
+function toTeiBody(error: EmbedError): object {
+  const types: Partial<Record<ErrorCode, string>> = {
+    EMPTY_INPUT: 'Empty',
+    QUEUE_FULL: 'Overloaded',
+    TOKENIZER_FAILED: 'Tokenizer',
+    ENGINE_FAILED: 'Backend',
+    NON_FINITE_OUTPUT: 'Backend',
+    OUTPUT_NOT_SUPPORTED: 'Backend',
+    SHUTTING_DOWN: 'Unhealthy',
+  }
+  return { error: error.message, error_type: types[error.code] ?? 'Validation', code: error.code }
+}
+
+function toEmbedError(error: unknown, request: FastifyRequest): EmbedError {
+  if (error instanceof EmbedError) return error
+  const { code, message } = error as FastifyError
+  switch (code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new EmbedError('BODY_TOO_LARGE', { maxBodyBytes: request.routeOptions.bodyLimit })
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new EmbedError('UNSUPPORTED_MEDIA_TYPE', {
+        mediaType: request.headers['content-type'] ?? 'none',
+      })
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+    case 'FST_ERR_CTP_INVALID_JSON_BODY':
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return new EmbedError('INVALID_JSON', { reason: message })
+    default:
+      // Fastify's own refusals (bad URL, headers) are the client's; anything else is ours.
+      if (
+        typeof code === 'string' &&
+        code.startsWith('FST_') &&
+        ((error as FastifyError).statusCode ?? 500) < 500
+      ) {
+        return new EmbedError('INVALID_REQUEST', { reason: message })
+      }
+      return new EmbedError('INTERNAL', { reason: toReason(error) }, { cause: error })
+  }
+}
