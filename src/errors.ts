@@ -58,6 +58,8 @@ const messages = {
     `the ${d.engine} engine at ${d.precision} disagrees with the golden vectors: worst cosine ${d.worstCosine.toFixed(6)}, needed ${d.minCosine}; use --precision fp32, or check that the model files are whole`,
   OPENVINO_STATUS: (d: { api: string; status: number; reason: string }) =>
     `OpenVINO's ${d.api} answered ${d.status}: ${d.reason}`,
+  ONNXRUNTIME_STATUS: (d: { api: string; status: number; reason: string }) =>
+    `ONNX Runtime's ${d.api} answered ${d.status}: ${d.reason}`,
   LIBRARY_NOT_FOUND: (d: { library: string; searched: readonly string[]; fix: string }) =>
     `${d.library} was not found; searched:${lines(d.searched)}\n${d.fix}`,
   TOKENIZER_FAILED: (d: { reason: string }) => `the tokenizer failed: ${d.reason}`,
@@ -82,16 +84,21 @@ const messages = {
   OFFLINE: (d: { wanted: string }) =>
     `${d.wanted} is not in the cache and --offline forbids fetching it; pull it once without --offline`,
   // machine and files
-  NO_SPACE: (d: { path: string; neededBytes?: number }) =>
-    `no space left for ${d.path}${d.neededBytes === undefined ? '' : ` (${d.neededBytes} bytes needed)`}; free some, or choose another --cache-dir`,
-  FILE_UNWRITABLE: (d: { path: string; reason: string }) =>
-    `cannot write ${d.path}: ${d.reason}; allow it, or choose another --cache-dir`,
+  NO_SPACE: (d: { path: string; neededBytes?: number; fix?: string }) =>
+    `no space left for ${d.path}${d.neededBytes === undefined ? '' : ` (${d.neededBytes} bytes needed)`}; ${d.fix ?? 'free some, or choose another --cache-dir'}`,
+  FILE_UNWRITABLE: (d: { path: string; reason: string; fix?: string }) =>
+    `cannot write ${d.path}: ${d.reason}; ${d.fix ?? 'allow it, or choose another --cache-dir'}`,
   CACHE_LOCKED: (d: { path: string; holder: string; waitedMs: number }) =>
     `${d.path} is still being filled by ${d.holder} after ${d.waitedMs} ms; wait for it, or stop it`,
   PORT_IN_USE: (d: { host: string; port: number }) =>
     `port ${d.port} on ${d.host} is in use; stop what uses it, or give --port another value`,
   FILE_UNREADABLE: (d: { path: string; reason: string }) => `cannot read ${d.path}: ${d.reason}`,
   FILE_FORMAT: (d: { path: string; reason: string }) => `${d.path}: ${d.reason}`,
+  RECORD_FAILED: (d: { path: string; place: string; reason: string }) => `${d.path}: ${d.place}: ${d.reason}`,
+  EMBEDDING_INTERRUPTED: (d: { output: string; records: number }) =>
+    `stopped after ${d.records} records of ${d.output}; run the same command again to go on from there`,
+  CHECKPOINT_MISMATCH: (d: { path: string; differences: readonly string[] }) =>
+    `${d.path} does not fit the run that was begun:${lines(d.differences)}\nundo the difference to go on with that run, or start over with --no-resume`,
   CONFIG_INVALID: (d: { reason: string }) => d.reason,
   USAGE: (d: { reason: string }) => d.reason,
   INTERNAL: (d: { reason: string }) => `internal error: ${d.reason}. This is a bug.`,

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import { Type } from 'typebox'
 import { EmbedError } from '../errors.ts'
 import { readJsonFile } from './json-file.ts'
 
@@ -51,7 +51,7 @@ export interface HfConfig {
   readonly intermediateSize: number
   readonly vocabularySize: number
   readonly maxPositionEmbeddings: number | undefined
-  readonly typeVocabularySize: number
+  readonly typeVocabularySize: number | undefined
   readonly padTokenId: number | undefined
   readonly eosTokenId: number | undefined
   readonly hiddenAct: string
@@ -94,7 +94,7 @@ export async function readHfConfig(folder: string, path: string): Promise<HfConf
     intermediateSize: raw.intermediate_size ?? raw.hidden_dim ?? raw.n_inner ?? raw.d_ff ?? 4 * hiddenSize,
     vocabularySize: need('vocab_size'),
     maxPositionEmbeddings: raw.max_position_embeddings ?? raw.n_positions ?? undefined,
-    typeVocabularySize: raw.type_vocab_size ?? 0,
+    typeVocabularySize: raw.type_vocab_size ?? undefined,
     // -1 means "none" in configurations written by hand.
     padTokenId: pad !== undefined && pad >= 0 ? pad : undefined,
     eosTokenId: eos ?? undefined,

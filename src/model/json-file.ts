@@ -22,7 +22,7 @@ export async function readJsonFile<Schema extends TSchema>(
   } catch (error) {
     throw new EmbedError('MODEL_FILE_CORRUPT', { file: path, reason: toReason(error) }, { cause: error })
   }
-  if (Check(schema, value)) return value as Static<Schema>
+  if (Check(schema, value)) return value
   const [first] = Errors(schema, value)
   const where = first?.instancePath ? `at ${first.instancePath} ` : ''
   throw new EmbedError('MODEL_FILE_CORRUPT', {
@@ -33,6 +33,5 @@ export async function readJsonFile<Schema extends TSchema>(
 
 /** ENOENT, or ENOTDIR: a part of the path is a file. */
 export function isMissing(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
-  return code === 'ENOENT' || code === 'ENOTDIR'
+  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
 }

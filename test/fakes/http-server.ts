@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 
 export interface TestRequest {
   readonly path: string
@@ -26,8 +25,10 @@ export async function createTestServer(handler: Handler): Promise<TestServer> {
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve)
   })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the test server has no port')
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://127.0.0.1:${address.port}`,
     requests,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()

@@ -5,8 +5,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { failureOf } from '../../../test/fakes/failure.ts'
 import { createTestServer, sendFile } from '../../../test/fakes/http-server.ts'
-import { EmbedError } from '../../errors.ts'
 import { downloadFile } from './download.ts'
 import type { PullProgress } from './progress.ts'
 
@@ -25,15 +25,6 @@ afterEach(() => rm(folder, { recursive: true, force: true }))
 /** Buffer.equals: toEqual compares element by element, a second per 300 kB. */
 async function expectContent(path: string, expected: Buffer): Promise<void> {
   expect(expected.equals(await readFile(path))).toBe(true)
-}
-
-async function failure(promise: Promise<unknown>): Promise<EmbedError> {
-  const error = await promise.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  )
-  if (!(error instanceof EmbedError)) throw new Error(`expected an EmbedError, got ${String(error)}`)
-  return error
 }
 
 test('downloads a file whole, reports progress and leaves nothing else behind', async () => {
@@ -78,7 +69,7 @@ test('gives up after three retries, keeps the part file, and a later call resume
   await using server = await createTestServer((request, response) =>
     sendFile(request, response, content, healthy ? {} : { cutAfterBytes: 1000 }),
   )
-  const error = await failure(downloadFile(`${server.url}/file`, destination, fast))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination, fast))
   expect(error.code).toBe('DOWNLOAD_FAILED')
   expect(error.message).toContain('4 attempts')
   expect(error.message).toContain('4000 bytes are kept')
@@ -142,6 +133,19 @@ test('a part file longer than the file on the server is thrown away', async () =
   await expectContent(destination, content)
 })
 
+test('a part of the file that was not asked for is not used', async () => {
+  await using server = await createTestServer((request, response, count) => {
+    if (count === 0) sendFile(request, response, content, { cutAfterBytes: 9000 })
+    else if (count === 1) {
+      response.writeHead(206, { 'content-range': 'bytes 8000-299999/300000', 'content-length': 291_000 })
+      response.end(content.subarray(8000, 299_000))
+    } else sendFile(request, response, content)
+  })
+  await downloadFile(`${server.url}/file`, destination, fast)
+  expect(server.requests[2]?.headers.range).toBeUndefined()
+  await expectContent(destination, content)
+})
+
 test('a complete part file needs no request', async () => {
   await writeFile(join(folder, 'whole.part'), content)
   await writeFile(join(folder, 'whole.part.etag'), '"any"')
@@ -153,7 +157,9 @@ test('a complete part file needs no request', async () => {
 test('wrong bytes are a CHECKSUM_MISMATCH and are removed', async () => {
   const wrong = randomBytes(content.length)
   await using server = await createTestServer((request, response) => sendFile(request, response, wrong))
-  const error = await failure(downloadFile(`${server.url}/file`, destination, { ...fast, name: 'model.bin' }))
+  const error = await failureOf(
+    downloadFile(`${server.url}/file`, destination, { ...fast, name: 'model.bin' }),
+  )
   expect(error.code).toBe('CHECKSUM_MISMATCH')
   expect(error.details).toEqual({
     file: 'model.bin',
@@ -165,14 +171,14 @@ test('wrong bytes are a CHECKSUM_MISMATCH and are removed', async () => {
 
 test('a size other than announced fails before anything is written', async () => {
   await using server = await createTestServer((request, response) => sendFile(request, response, content))
-  const error = await failure(downloadFile(`${server.url}/file`, destination, { sizeBytes: 7 }))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination, { sizeBytes: 7 }))
   expect(error.message).toContain('gives 300000 bytes, expected were 7')
   expect(await readdir(join(folder, 'sub'))).toEqual([])
 })
 
 test.each([401, 403, 404, 410])('HTTP %i is final and carries its status', async (status) => {
   await using server = await createTestServer((_request, response) => response.writeHead(status).end())
-  const error = await failure(downloadFile(`${server.url}/file`, destination, fast))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination, fast))
   expect(error.code).toBe('DOWNLOAD_FAILED')
   expect(error.details).toMatchObject({ status, reason: `HTTP ${status}` })
   expect(server.requests).toHaveLength(1)
@@ -201,7 +207,7 @@ test('a Retry-After beyond a minute is told, not waited for', async () => {
   await using server = await createTestServer((_request, response) =>
     response.writeHead(429, { 'retry-after': '3600' }).end(),
   )
-  const error = await failure(downloadFile(`${server.url}/file`, destination, fast))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination, fast))
   expect(error.message).toContain('HTTP 429, asks to come back in 3600 s')
 })
 
@@ -219,9 +225,24 @@ test('a stalled transfer is noticed and resumed', async () => {
   await expectContent(destination, content)
 })
 
+test('a slow transfer is not a stalled one', async () => {
+  await using server = await createTestServer((_request, response) => {
+    response.writeHead(200, { 'content-length': 10 })
+    let sent = 0
+    const timer = setInterval(() => {
+      response.write('x')
+      if (++sent < 10) return
+      clearInterval(timer)
+      response.end()
+    }, 60)
+  })
+  await downloadFile(`${server.url}/file`, destination, { stallTimeoutMs: 400, retryDelayMs: 5 })
+  expect(server.requests).toHaveLength(1)
+})
+
 test('a server that never answers is noticed', async () => {
   await using server = await createTestServer(() => {})
-  const error = await failure(
+  const error = await failureOf(
     downloadFile(`${server.url}/file`, destination, { ...fast, stallTimeoutMs: 50 }),
   )
   expect(error.message).toContain('gave no answer within 50 ms (4 attempts)')
@@ -237,7 +258,7 @@ test('an abort keeps the part file for a resume', async () => {
     response.writeHead(200, { 'content-length': content.length, etag: '"x"' })
     response.write(content.subarray(0, 1000))
   })
-  const error = await failure(
+  const error = await failureOf(
     downloadFile(`${server.url}/file`, destination, {
       ...fast,
       signal: controller.signal,
@@ -260,7 +281,7 @@ test('an abort ends the wait between two attempts', async () => {
   })
   const startedMs = performance.now()
   const options = { signal: controller.signal, retryDelayMs: 20_000 }
-  const error = await failure(downloadFile(`${server.url}/file`, destination, options))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination, options))
   expect(error.code).toBe('REQUEST_CANCELLED')
   expect(performance.now() - startedMs).toBeLessThan(5000)
 })
@@ -268,7 +289,7 @@ test('an abort ends the wait between two attempts', async () => {
 test.runIf(existsSync('/dev/full'))('a full disk is NO_SPACE and is not retried', async () => {
   await symlink('/dev/full', join(folder, 'file.part'))
   await using server = await createTestServer((request, response) => sendFile(request, response, content))
-  const error = await failure(downloadFile(`${server.url}/file`, join(folder, 'file'), fast))
+  const error = await failureOf(downloadFile(`${server.url}/file`, join(folder, 'file'), fast))
   expect(error.code).toBe('NO_SPACE')
   expect(error.details).toEqual({ path: join(folder, 'file.part'), neededBytes: content.length })
   expect(server.requests).toHaveLength(1)
@@ -280,14 +301,14 @@ test('more bytes than the disk has free are refused before they are fetched', as
     response.writeHead(200, { 'content-length': petabyte })
     response.write('x')
   })
-  const error = await failure(downloadFile(`${server.url}/file`, destination))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination))
   expect(error.code).toBe('NO_SPACE')
   expect(error.details).toMatchObject({ neededBytes: petabyte })
 })
 
 test('a folder that cannot be made is FILE_UNWRITABLE', async () => {
   await writeFile(join(folder, 'sub'), 'a file in the way')
-  const error = await failure(downloadFile('http://127.0.0.1:1/x', destination))
+  const error = await failureOf(downloadFile('http://127.0.0.1:1/x', destination))
   expect(error.code).toBe('FILE_UNWRITABLE')
 })
 
@@ -311,13 +332,13 @@ test('a redirect loop ends', async () => {
   await using server = await createTestServer((_request, response) =>
     response.writeHead(302, { location: '/file' }).end(),
   )
-  const error = await failure(downloadFile(`${server.url}/file`, destination, { retryDelayMs: 1 }))
+  const error = await failureOf(downloadFile(`${server.url}/file`, destination, { retryDelayMs: 1 }))
   expect(error.message).toContain('more than 8 redirects')
 })
 
 test('a refused connection fails at once, without retries', async () => {
   const startedMs = performance.now()
-  const error = await failure(downloadFile('http://user:secret@127.0.0.1:1/file', destination))
+  const error = await failureOf(downloadFile('http://user:secret@127.0.0.1:1/file', destination))
   expect(error.code).toBe('DOWNLOAD_FAILED')
   expect(error.message).toMatch(/cannot connect to 127\.0\.0\.1:1: .*ECONNREFUSED/)
   expect(error.message).not.toContain('secret')
@@ -326,7 +347,7 @@ test('a refused connection fails at once, without retries', async () => {
 
 test('an unknown host fails within the connect time', async () => {
   const startedMs = performance.now()
-  const error = await failure(downloadFile('http://no-such-host.invalid/file', destination))
+  const error = await failureOf(downloadFile('http://no-such-host.invalid/file', destination))
   expect(error.code).toBe('DOWNLOAD_FAILED')
   expect(error.message).toContain('no-such-host.invalid')
   expect(performance.now() - startedMs).toBeLessThan(3500)
@@ -337,9 +358,10 @@ test('a host that accepts and then stays silent during TLS fails within the conn
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve)
   })
-  const { port } = server.address() as { port: number }
+  const address = server.address()
+  const port = typeof address === 'object' ? address?.port : undefined
   const startedMs = performance.now()
-  const error = await failure(
+  const error = await failureOf(
     downloadFile(`https://127.0.0.1:${port}/file`, destination, { connectTimeoutMs: 300 }),
   )
   server.close()

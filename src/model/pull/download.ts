@@ -75,6 +75,13 @@ export async function downloadFile(
   return file
 }
 
+/** The status that a server answered with, if that is why downloadFile failed. */
+export function httpStatusOf(error: unknown): number | undefined {
+  const details: unknown = error instanceof EmbedError ? error.details : undefined
+  if (typeof details !== 'object' || details === null || !('status' in details)) return undefined
+  return typeof details.status === 'number' ? details.status : undefined
+}
+
 interface Transfer {
   readonly url: string
   readonly part: string

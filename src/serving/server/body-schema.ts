@@ -53,9 +53,14 @@ function describe(
   }
   const missing = schema.required?.find((name) => !(name in body))
   if (missing !== undefined) return `'${missing}' is missing; give ${expected(schema.properties[missing])}`
-  // The deepest path is the value that none of the alternatives takes.
-  const paths = [...errors].map((error) => error.instancePath)
-  const path = paths.toSorted((a, b) => b.split('/').length - a.split('/').length)[0] ?? ''
+  // Every alternative of a field reports what it dislikes. The value that all of them refuse is the one that is wrong:
+  // the deepest place, and among equals the one named most often.
+  const counts = new Map<string, number>()
+  for (const { instancePath } of errors) counts.set(instancePath, (counts.get(instancePath) ?? 0) + 1)
+  const depth = (path: string): number => path.split('/').length
+  const [path = ''] = [...counts.keys()].toSorted(
+    (a, b) => depth(b) - depth(a) || counts.get(b)! - counts.get(a)!,
+  )
   const [field = '', ...rest] = path.slice(1).split('/')
   const value = [field, ...rest].reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], body)
   const place = field + rest.map((key) => `[${key}]`).join('')

@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
-import fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
+import fastify, { type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
 import type { Config } from '../../config/schema.ts'
 import { EmbedError } from '../../errors.ts'
 import type { EmbeddingPipeline } from '../pipeline/embedding-pipeline.ts'
@@ -41,7 +41,7 @@ export async function createServer(options: {
   const app = fastify({
     logger: config.logLevel === 'silent' ? false : { level: config.logLevel },
     // One line a request is worth its price only while debugging.
-    disableRequestLogging: config.logLevel !== 'debug',
+    logController: new LogController({ disableRequestLogging: config.logLevel !== 'debug' }),
     bodyLimit: config.maxBodyBytes,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: true,
@@ -56,6 +56,10 @@ export async function createServer(options: {
     throw new EmbedError('METHOD_NOT_ALLOWED', { method: request.method, path, allowed })
   })
   refuseInvalidUtf8(app)
+  // A connection that stays open after its last answer would keep close() waiting for the keep-alive timeout.
+  app.addHook('onSend', async (_request, reply) => {
+    if (!accepting) void reply.header('connection', 'close')
+  })
 
   await app.register(fastifySwagger, {
     openapi: {
@@ -93,7 +97,7 @@ export async function createServer(options: {
 /** Node would turn invalid bytes into U+FFFD and embed a text that nobody sent. */
 function refuseInvalidUtf8(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error')
-  app.removeContentTypeParser('application/json')
+  app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     const bytes = body as Buffer
     if (!isUtf8(bytes)) {

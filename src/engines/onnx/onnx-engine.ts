@@ -1,0 +1,141 @@
+/** ONNX Runtime through its C API: the portable CPU engine. The runtime's own Node.js binding runs the graph on the
+ * event loop's thread; here it runs off it. */
+import { EmbedError, toReason } from '../../errors.ts'
+import { readOut, readOutAsync } from '../../hardware/ffi/library.ts'
+import {
+  loadOnnxruntime,
+  ORT_ENABLE_ALL,
+  ORT_LOGGING_LEVEL_FATAL,
+  OrtDeviceAllocator,
+  OrtMemTypeDefault,
+  type Onnxruntime,
+  type OrtEnv,
+  type OrtMemoryInfo,
+  type OrtRunOptions,
+  type OrtSession,
+  type OrtSessionOptions,
+} from '../../hardware/ffi/onnxruntime.ts'
+import { findOnnxruntimeLibrary } from '../../hardware/machine/onnxruntime-library.ts'
+import type { ModelSpec } from '../../model/spec.ts'
+import type { Engine } from '../engine.ts'
+import { checkOnnxFile } from '../onnx-file-check.ts'
+import { createRectangularEngine } from '../rectangular-engine.ts'
+import { readPorts } from './onnx-ports.ts'
+import { createOnnxRunner } from './onnx-runner.ts'
+
+export interface OnnxEngineOptions {
+  readonly spec: ModelSpec
+  readonly onnxPath: string
+  /** What the file holds; the runtime computes as the file says. */
+  readonly precision: 'fp32' | 'int8'
+  /** Threads of all streams together. */
+  readonly threads: number
+  /** Rectangles that run at once, each on its share of the threads. Default 1: shortest latency. */
+  readonly streams?: number
+  readonly maxBatchSize: number
+  /** Most padded tokens of one inference. */
+  readonly maxBatchTokens: number
+  /** Of libonnxruntime; default: the one that the onnxruntime-node package carries. */
+  readonly libraryPath?: string | undefined
+}
+
+/** Reads and optimises the model off the event loop.
+ * @throws {EmbedError} ENGINE_UNAVAILABLE, LIBRARY_NOT_FOUND, MODEL_FILE_MISSING, MODEL_FILE_CORRUPT, ONNXRUNTIME_STATUS */
+export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engine> {
+  const { spec, threads, streams = 1 } = options
+  const fileBytes = await checkOnnxFile(options.onnxPath)
+  const api = openLibrary(options.libraryPath ?? findOnnxruntimeLibrary())
+  const releases: (() => void)[] = []
+  const owned = <Handle>(handle: Handle, release: (handle: Handle) => void): Handle => {
+    releases.push(() => release(handle))
+    return handle
+  }
+  const dispose = () => {
+    for (const release of releases.splice(0).reverse()) release()
+  }
+  try {
+    const env = owned(
+      readOut<OrtEnv>((out) => api.CreateEnv(ORT_LOGGING_LEVEL_FATAL, 'onnx', out)),
+      api.ReleaseEnv,
+    )
+    const memoryInfo = owned(
+      readOut<OrtMemoryInfo>((out) => api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, out)),
+      api.ReleaseMemoryInfo,
+    )
+    const session = owned(
+      await createSession(api, env, options.onnxPath, Math.max(1, Math.floor(threads / streams))),
+      api.ReleaseSession,
+    )
+    const ports = readPorts(api, session, spec.hiddenSize)
+    const runners = Array.from({ length: streams }, () => {
+      const runOptions = owned(
+        readOut<OrtRunOptions>((out) => api.CreateRunOptions(out)),
+        api.ReleaseRunOptions,
+      )
+      return createOnnxRunner(api, { session, runOptions, memoryInfo }, ports, spec.padTokenId)
+    })
+    return createRectangularEngine({
+      info: {
+        name: 'onnx',
+        device: `CPU, ${threads} threads, ${streams} streams`,
+        precision: options.precision,
+        runtimeVersion: api.GetVersionString(),
+        dimensions: ports.output.dimensions,
+        maxTokens: spec.maxTokens,
+        maxBatchSize: options.maxBatchSize,
+        memoryBytes: fileBytes,
+        outputs: ports.output.kind === 'tokens' ? ['pooled', 'tokens'] : ['pooled'],
+        concurrency: streams,
+      },
+      pooling: spec.pooling,
+      outputKind: ports.output.kind,
+      limits: {
+        maxRows: options.maxBatchSize,
+        maxCells: options.maxBatchTokens,
+        lengthMultiple: 1,
+        maxTokens: spec.maxTokens,
+        overheadCells: 16,
+      },
+      runners,
+      dispose,
+    })
+  } catch (error) {
+    dispose()
+    throw error
+  }
+}
+
+async function createSession(
+  api: Onnxruntime,
+  env: OrtEnv,
+  onnxPath: string,
+  threads: number,
+): Promise<OrtSession> {
+  const options = readOut<OrtSessionOptions>((out) => api.CreateSessionOptions(out))
+  try {
+    api.SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL)
+    api.SetIntraOpNumThreads(options, threads)
+    api.SetInterOpNumThreads(options, 1)
+    // Spinning workers take the cores that the event loop and the tokenizer need.
+    api.AddSessionConfigEntry(options, 'session.intra_op.allow_spinning', '0')
+    return await readOutAsync<OrtSession>((out) => api.CreateSession.async(env, onnxPath, options, out))
+  } finally {
+    api.ReleaseSessionOptions(options)
+  }
+}
+
+function openLibrary(path: string): Onnxruntime {
+  try {
+    return loadOnnxruntime(path)
+  } catch (error) {
+    throw new EmbedError(
+      'ENGINE_UNAVAILABLE',
+      {
+        engine: 'onnx',
+        reason: `its library ${path} cannot be loaded: ${toReason(error)}`,
+        fix: 'reinstall the package onnxruntime-node for this platform',
+      },
+      { cause: error },
+    )
+  }
+}

@@ -1,0 +1,143 @@
+/** OpenVINO's CPU plugin through its C API, off the event loop. */
+import { EmbedError, toReason } from '../../errors.ts'
+import {
+  loadOpenvino,
+  type Openvino,
+  type OvCompiledModel,
+  type OvCore,
+  type OvInferRequest,
+  type OvModel,
+  type OvVersion,
+} from '../../hardware/ffi/openvino.ts'
+import { readOut, readOutAsync } from '../../hardware/ffi/library.ts'
+import type { ModelSpec } from '../../model/spec.ts'
+import type { Engine } from '../engine.ts'
+import { checkOnnxFile } from '../onnx-file-check.ts'
+import { createRectangularEngine } from '../rectangular-engine.ts'
+import { createOpenvinoRunner } from './openvino-runner.ts'
+import { readPorts } from './openvino-ports.ts'
+
+export const openvinoPrecisions = ['fp32', 'bf16', 'fp16'] as const
+export type OpenvinoPrecision = (typeof openvinoPrecisions)[number]
+
+export interface OpenvinoEngineOptions {
+  readonly spec: ModelSpec
+  readonly onnxPath: string
+  /** Of libopenvino_c. */
+  readonly libraryPath: string
+  readonly precision: OpenvinoPrecision
+  /** Threads of all streams together. */
+  readonly threads: number
+  /** Rectangles that run at once, each on its share of the threads. Default 1: shortest latency. */
+  readonly streams?: number
+  readonly maxBatchSize: number
+  /** Most padded tokens of one inference. */
+  readonly maxBatchTokens: number
+  /** Where compiled models are kept between starts; none when absent. */
+  readonly cacheDir?: string | undefined
+}
+
+const precisionHints = { fp32: 'f32', bf16: 'bf16', fp16: 'f16' } as const
+
+/** Reads and compiles the model off the event loop.
+ * @throws {EmbedError} ENGINE_UNAVAILABLE, MODEL_FILE_MISSING, MODEL_FILE_CORRUPT, OPENVINO_STATUS */
+export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Promise<Engine> {
+  const { spec, precision, threads, streams = 1 } = options
+  const fileBytes = await checkOnnxFile(options.onnxPath)
+  const api = openLibrary(options.libraryPath)
+  const core = readOut<OvCore>((out) => api.ov_core_create(out))
+  let compiled: OvCompiledModel | undefined
+  const requests: OvInferRequest[] = []
+  const dispose = () => {
+    for (const request of requests.splice(0)) api.ov_infer_request_free(request)
+    if (compiled !== undefined) api.ov_compiled_model_free(compiled)
+    compiled = undefined
+    api.ov_core_free(core)
+  }
+  try {
+    compiled = await compile(api, core, options)
+    const ports = readPorts(api, compiled, spec.hiddenSize)
+    for (let i = 0; i < streams; i++) {
+      const model = compiled
+      requests.push(readOut<OvInferRequest>((out) => api.ov_compiled_model_create_infer_request(model, out)))
+    }
+    return createRectangularEngine({
+      info: {
+        name: 'openvino',
+        device: `CPU, ${threads} threads, ${streams} streams`,
+        precision,
+        runtimeVersion: readVersion(api),
+        dimensions: ports.output.dimensions,
+        maxTokens: spec.maxTokens,
+        maxBatchSize: options.maxBatchSize,
+        memoryBytes: precision === 'fp32' ? fileBytes : fileBytes / 2,
+        outputs: ports.output.kind === 'tokens' ? ['pooled', 'tokens'] : ['pooled'],
+        concurrency: streams,
+      },
+      pooling: spec.pooling,
+      outputKind: ports.output.kind,
+      limits: {
+        maxRows: options.maxBatchSize,
+        maxCells: options.maxBatchTokens,
+        lengthMultiple: 8,
+        maxTokens: spec.maxTokens,
+        overheadCells: 16,
+      },
+      runners: requests.map((request) => createOpenvinoRunner(api, request, ports, spec.padTokenId)),
+      dispose,
+    })
+  } catch (error) {
+    dispose()
+    throw error
+  }
+}
+
+function openLibrary(path: string): Openvino {
+  try {
+    return loadOpenvino(path)
+  } catch (error) {
+    throw new EmbedError(
+      'ENGINE_UNAVAILABLE',
+      {
+        engine: 'openvino',
+        reason: `its library ${path} cannot be loaded: ${toReason(error)}`,
+        fix: 'check that all OpenVINO libraries lie in one folder and fit this machine',
+      },
+      { cause: error },
+    )
+  }
+}
+
+async function compile(
+  api: Openvino,
+  core: OvCore,
+  { onnxPath, precision, threads, streams = 1, cacheDir }: OpenvinoEngineOptions,
+): Promise<OvCompiledModel> {
+  const properties: Record<string, string> = {
+    INFERENCE_PRECISION_HINT: precisionHints[precision],
+    PERFORMANCE_HINT: streams === 1 ? 'LATENCY' : 'THROUGHPUT',
+    NUM_STREAMS: String(streams),
+    INFERENCE_NUM_THREADS: String(threads),
+    // Pinned threads cannot leave a core that something else keeps busy.
+    ENABLE_CPU_PINNING: 'NO',
+    ...(cacheDir === undefined ? {} : { CACHE_DIR: cacheDir }),
+  }
+  for (const [key, value] of Object.entries(properties)) {
+    api.ov_core_set_property(core, 'CPU', 'const char *', key, 'const char *', value)
+  }
+  const model = await readOutAsync<OvModel>((out) => api.ov_core_read_model.async(core, onnxPath, null, out))
+  try {
+    return await readOutAsync<OvCompiledModel>((out) =>
+      api.ov_core_compile_model.async(core, model, 'CPU', 0, out),
+    )
+  } finally {
+    api.ov_model_free(model)
+  }
+}
+
+/** '2026.4.1-22982-e213a147257-releases/2026/4' -> '2026.4.1' */
+function readVersion(api: Openvino): string {
+  const version: Partial<OvVersion> = {}
+  api.ov_get_openvino_version(version)
+  return (version as OvVersion).buildNumber.split('-')[0]!
+}

@@ -1,0 +1,169 @@
+/** The engine around a runtime that takes padded rectangles: cutting, waiting for a free runner, pooling, checks. */
+import { EmbedError, toReason } from '../errors.ts'
+import type { Pooling } from '../model/spec.ts'
+import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from './engine.ts'
+import { planRectangles, type Rectangle, type RectangleLimits } from './padding.ts'
+import { poolRectangle } from './pooling/pooling.ts'
+import { findNonFiniteRow, normalizeRows } from './vectors.ts'
+
+/** One place where a rectangle can run; one rectangle at a time. */
+export interface RectangleRunner {
+  /** Runs a rectangle off the event loop and hands its output to `read`, as a view that is gone afterwards:
+   * f32 [rows, paddedLength, dimensions] ('tokens') or [rows, dimensions] ('pooled'). */
+  run(batch: PackedBatch, rectangle: Rectangle, read: (output: Float32Array) => void): Promise<void>
+  /** Asks the running rectangle to end early; `run` then rejects, or ends as usual. */
+  cancel(): void
+}
+
+export interface RectangularEngineOptions {
+  readonly info: EngineInfo
+  readonly pooling: Pooling
+  readonly outputKind: 'tokens' | 'pooled'
+  readonly limits: RectangleLimits
+  readonly runners: readonly RectangleRunner[]
+  /** Frees the runtime; called once, when nothing runs any more. */
+  readonly dispose: () => void
+}
+
+/** @throws {EmbedError} from embed(): ENGINE_FAILED, OUTPUT_NOT_SUPPORTED, NON_FINITE_OUTPUT, REQUEST_CANCELLED */
+export function createRectangularEngine(options: RectangularEngineOptions): Engine {
+  const { info, pooling, outputKind, limits } = options
+  const idle = [...options.runners]
+  const waiting: ((runner: RectangleRunner) => void)[] = []
+  const running = new Set<Promise<unknown>>()
+  let disposal: Promise<void> | undefined
+
+  const acquire = (): RectangleRunner | Promise<RectangleRunner> =>
+    idle.pop() ?? new Promise((resolve) => waiting.push(resolve))
+  const release = (runner: RectangleRunner): void => {
+    const next = waiting.shift()
+    if (next === undefined) idle.push(runner)
+    else next(runner)
+  }
+
+  const runAll = async (
+    batch: PackedBatch,
+    signal: AbortSignal | undefined,
+    read: (output: Float32Array, rectangle: Rectangle) => void,
+  ): Promise<bigint> => {
+    const runner = await acquire()
+    const cancel = () => runner.cancel()
+    try {
+      signal?.addEventListener('abort', cancel)
+      const startNs = process.hrtime.bigint()
+      for (const rectangle of planRectangles(batch.cumulativeLengths, limits)) {
+        throwIfAborted(signal)
+        await runner.run(batch, rectangle, (output) => read(output, rectangle))
+      }
+      return process.hrtime.bigint() - startNs
+    } catch (error) {
+      throwIfAborted(signal)
+      if (error instanceof EmbedError && error.code === 'REQUEST_CANCELLED') throw error
+      throw new EmbedError('ENGINE_FAILED', { engine: info.name, reason: toReason(error) }, { cause: error })
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+      release(runner)
+    }
+  }
+
+  const embed = async (
+    batch: PackedBatch,
+    { output = 'pooled', ...rest }: EmbedOptions,
+  ): Promise<Embeddings> => {
+    throwIfAborted(rest.signal)
+    if (!info.outputs.includes(output)) {
+      throw new EmbedError('OUTPUT_NOT_SUPPORTED', { engine: info.name, output })
+    }
+    assertBatch(batch, info)
+    const { dimensions } = info
+    const rows = output === 'tokens' ? batch.inputIds.length : batch.cumulativeLengths.length - 1
+    const normalize = rest.normalize ?? output === 'pooled'
+    const values = new Float32Array(rows * dimensions)
+    const inferenceNs = await runAll(batch, rest.signal, (hidden, rectangle) => {
+      if (output === 'tokens') copyTokens(hidden, rectangle, batch.cumulativeLengths, dimensions, values)
+      else if (outputKind === 'pooled') copyRows(hidden, rectangle, dimensions, values)
+      else poolRectangle(pooling, hidden, rectangle, batch.cumulativeLengths, dimensions, values)
+    })
+    const bad = findNonFiniteRow(values, dimensions)
+    if (bad !== -1) {
+      const index = output === 'pooled' ? bad : sequenceOfToken(batch.cumulativeLengths, bad)
+      throw new EmbedError('NON_FINITE_OUTPUT', { index, engine: info.name, precision: info.precision })
+    }
+    if (normalize) normalizeRows(values, rows, dimensions)
+    return { values, rows, dimensions, normalized: normalize, inferenceNs }
+  }
+
+  return {
+    info,
+    embed: async (batch, embedOptions = {}) => {
+      if (disposal !== undefined) {
+        throw new EmbedError('ENGINE_FAILED', { engine: info.name, reason: 'it was disposed' })
+      }
+      const run = embed(batch, embedOptions)
+      const settled = run.catch(() => undefined)
+      running.add(settled)
+      try {
+        return await run
+      } finally {
+        running.delete(settled)
+      }
+    },
+    [Symbol.asyncDispose]: () => {
+      disposal ??= Promise.all(running).then(() => options.dispose())
+      return disposal
+    },
+  }
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {}, { cause: signal.reason })
+}
+
+function assertBatch({ inputIds, cumulativeLengths }: PackedBatch, info: EngineInfo): void {
+  const fail = (reason: string) => new EmbedError('ENGINE_FAILED', { engine: info.name, reason })
+  if (cumulativeLengths.length < 2 || cumulativeLengths[0] !== 0) throw fail('the batch holds no sequence')
+  if (cumulativeLengths.at(-1) !== inputIds.length) {
+    throw fail(
+      `the batch has ${inputIds.length} token ids but its lengths add up to ${cumulativeLengths.at(-1)}`,
+    )
+  }
+  for (let i = 1; i < cumulativeLengths.length; i++) {
+    const length = cumulativeLengths[i]! - cumulativeLengths[i - 1]!
+    if (length < 1) throw fail(`sequence ${i - 1} has ${length} tokens`)
+    if (length > info.maxTokens) {
+      throw fail(`sequence ${i - 1} has ${length} tokens, the model takes ${info.maxTokens}`)
+    }
+  }
+}
+
+function copyTokens(
+  hidden: Float32Array,
+  { sequences, paddedLength }: Rectangle,
+  cumulativeLengths: Int32Array,
+  dimensions: number,
+  out: Float32Array,
+): void {
+  sequences.forEach((sequence, row) => {
+    const start = cumulativeLengths[sequence]!
+    const length = cumulativeLengths[sequence + 1]! - start
+    const from = row * paddedLength * dimensions
+    out.set(hidden.subarray(from, from + length * dimensions), start * dimensions)
+  })
+}
+
+function copyRows(
+  pooled: Float32Array,
+  { sequences }: Rectangle,
+  dimensions: number,
+  out: Float32Array,
+): void {
+  sequences.forEach((sequence, row) => {
+    out.set(pooled.subarray(row * dimensions, (row + 1) * dimensions), sequence * dimensions)
+  })
+}
+
+function sequenceOfToken(cumulativeLengths: Int32Array, token: number): number {
+  let sequence = 0
+  while (cumulativeLengths[sequence + 1]! <= token) sequence++
+  return sequence
+}

@@ -1,0 +1,192 @@
+import { createHash } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { writeSafetensors } from '../../test/fixtures/safetensors-writer.ts'
+import {
+  decodeFloat32,
+  readTinyGolden,
+  tinyFamilies,
+  tinyHiddenSize,
+  type TinyModelOptions,
+  tinyTensors,
+  writeTinyBert,
+} from '../../test/fixtures/tiny-model.ts'
+import { type ExportOptions, exportOnnx } from './onnx-export.ts'
+import { loadModelSpec } from './spec.ts'
+
+let root: string
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'onnx-export-'))
+})
+afterAll(() => rm(root, { recursive: true }))
+
+async function makeModel(name: string, options?: TinyModelOptions): Promise<string> {
+  const folder = join(root, name)
+  await writeTinyBert(folder, options)
+  return folder
+}
+
+async function exportFrom(folder: string, options?: ExportOptions): Promise<string> {
+  const path = join(folder, 'out', 'graph.onnx')
+  await mkdir(join(folder, 'out'), { recursive: true })
+  await exportOnnx(await loadModelSpec(folder), path, options)
+  return path
+}
+
+async function run(path: string, ids: readonly (readonly number[])[], mask: readonly (readonly number[])[]) {
+  const session = await InferenceSession.create(path, { intraOpNumThreads: 1 })
+  const dims = [ids.length, ids[0]!.length]
+  const tensor = (rows: readonly (readonly number[])[]) =>
+    new Tensor('int64', BigInt64Array.from(rows.flat(), BigInt), dims)
+  const outputs = await session.run({ input_ids: tensor(ids), attention_mask: tensor(mask) })
+  await session.release()
+  const hidden = outputs['last_hidden_state']!
+  expect(hidden.dims).toEqual([...dims, tinyHiddenSize])
+  if (!(hidden.data instanceof Float32Array)) throw new TypeError(`the output is ${hidden.type}`)
+  return hidden.data
+}
+
+/** Largest difference over real tokens: what stands at padding is nobody's. */
+function maxDifference(
+  actual: Float32Array,
+  expected: Float32Array,
+  mask: readonly (readonly number[])[],
+): number {
+  expect(actual.length).toBe(expected.length)
+  let worst = 0
+  for (const [token, real] of mask.flat().entries()) {
+    if (real === 0) continue
+    for (let i = token * tinyHiddenSize; i < (token + 1) * tinyHiddenSize; i++) {
+      worst = Math.max(worst, Math.abs(actual[i]! - expected[i]!))
+    }
+  }
+  return worst
+}
+
+describe.each(tinyFamilies)('the %s graph', (family) => {
+  test('has the weights that the golden values were made of', async () => {
+    const hash = createHash('sha256')
+    for (const { values } of await tinyTensors(family)) hash.update(values)
+    expect(hash.digest('hex')).toBe((await readTinyGolden()).families[family].weightsSha256)
+  })
+
+  test('answers as transformers does, padding and full length included', async () => {
+    const path = await exportFrom(await makeModel(family, { family }))
+    const { cases } = (await readTinyGolden()).families[family]
+    for (const { ids, mask, hidden } of cases) {
+      expect(maxDifference(await run(path, ids, mask), decodeFloat32(hidden), mask)).toBeLessThan(1e-5)
+    }
+    expect(cases.map(({ name }) => name)).toContain('long')
+  })
+
+  test('what stands at padding does not matter', async () => {
+    const path = await exportFrom(await makeModel(`${family}-padding`, { family }))
+    const { ids, mask } = (await readTinyGolden()).families[family].cases[0]!
+    const other = ids.map((row, i) => row.map((id, j) => (mask[i]![j] === 1 ? id : 77)))
+    expect(other).not.toEqual(ids)
+    expect(maxDifference(await run(path, other, mask), await run(path, ids, mask), mask)).toBeLessThan(1e-6)
+  })
+})
+
+describe('exportOnnx', () => {
+  test('the same model gives the same bytes', async () => {
+    const folder = await makeModel('same')
+    const first = await readFile(await exportFrom(folder))
+    const second = await readFile(await exportFrom(folder))
+    expect(second.equals(first)).toBe(true)
+    expect(await readdir(join(folder, 'out'))).toEqual(['graph.onnx'])
+  })
+
+  test('weights in a file of their own give the same answers', async () => {
+    const folder = await makeModel('external')
+    const { ids, mask } = (await readTinyGolden()).families.bert.cases[0]!
+    const inline = await run(await exportFrom(folder), ids, mask)
+    const path = await exportFrom(folder, { maxInlineBytes: 1 })
+    expect((await readdir(join(folder, 'out'))).sort()).toEqual(['graph.onnx', 'graph.onnx.data'])
+    expect((await readFile(path)).length).toBeLessThan(20_000)
+    expect(await run(path, ids, mask)).toEqual(inline)
+  })
+
+  test('every hidden_act answers as transformers does', async () => {
+    const { activations, families } = await readTinyGolden()
+    const { ids, mask, hidden } = families.bert.cases[0]!
+    expect(Object.keys(activations)).toEqual(['gelu_new', 'gelu_pytorch_tanh', 'relu'])
+    for (const [activation, expected] of Object.entries(activations)) {
+      expect(expected).not.toBe(hidden)
+      const folder = await makeModel(`activation-${activation}`, { config: { hidden_act: activation } })
+      const values = await run(await exportFrom(folder), ids, mask)
+      expect(maxDifference(values, decodeFloat32(expected), mask)).toBeLessThan(1e-5)
+    }
+  })
+
+  test('prefixes and old layer norm names are understood', async () => {
+    const folder = await makeModel('prefixed')
+    const plain = await readFile(await exportFrom(folder))
+    await rewriteTensors(
+      folder,
+      (name) =>
+        `bert.${name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace('LayerNorm.bias', 'LayerNorm.beta')}`,
+    )
+    expect((await readFile(await exportFrom(folder))).equals(plain)).toBe(true)
+  })
+
+  test('a missing tensor is named, and no file is left', async () => {
+    const folder = await makeModel('missing')
+    await rewriteTensors(folder, (name) => (name === 'encoder.layer.1.output.dense.bias' ? undefined : name))
+    await expect(exportFrom(folder)).rejects.toMatchObject({
+      code: 'MODEL_FILE_CORRUPT',
+      message: expect.stringContaining("'encoder.layer.1.output.dense.bias'"),
+    })
+    expect(await readdir(join(folder, 'out'))).toEqual([])
+  })
+
+  test('a tensor of another shape is named with both shapes', async () => {
+    const folder = await makeModel('shape', { config: { intermediate_size: 65 } })
+    await expect(exportFrom(folder)).rejects.toMatchObject({
+      code: 'MODEL_FILE_CORRUPT',
+      message: expect.stringMatching(
+        /'encoder\.layer\.0\.intermediate\.dense\.weight'.*\[64, 32\].*\[65, 32\]/,
+      ),
+    })
+  })
+
+  test.each([
+    [
+      'qwen3',
+      { model_type: 'qwen3' },
+      'ARCHITECTURE_UNSUPPORTED',
+      "'qwen3'; known are bert, roberta, xlm-roberta",
+    ],
+    [
+      'relative positions',
+      { position_embedding_type: 'relative_key' },
+      'ARCHITECTURE_UNSUPPORTED',
+      'relative_key',
+    ],
+    ['a decoder', { is_decoder: true }, 'ARCHITECTURE_UNSUPPORTED', 'bert as a decoder'],
+    ['an activation', { hidden_act: 'silu' }, 'MODEL_CONFIG_INVALID', "'silu'"],
+  ])('%s that has no graph is refused', async (name, config, code, words) => {
+    const folder = await makeModel(`refused-${name}`, { config })
+    await expect(exportFrom(folder)).rejects.toMatchObject({ code, message: expect.stringContaining(words) })
+  })
+
+  test('a folder with nothing but ONNX has nothing to export', async () => {
+    const folder = await makeModel('onnx-only')
+    await rm(join(folder, 'model.safetensors'))
+    await writeFile(join(folder, 'model.onnx'), 'any')
+    await expect(exportFrom(folder)).rejects.toMatchObject({ code: 'MODEL_FILE_MISSING' })
+  })
+})
+
+/** @param rename gives undefined for a tensor that is to be left out */
+async function rewriteTensors(folder: string, rename: (name: string) => string | undefined): Promise<void> {
+  const renamed = (await tinyTensors('bert')).flatMap(({ name, shape, values }) => {
+    const newName = rename(name)
+    const bytes = new Uint8Array(values.buffer)
+    return newName === undefined ? [] : [{ name: newName, dtype: 'F32', shape, bytes }]
+  })
+  await writeSafetensors(join(folder, 'model.safetensors'), renamed)
+}

@@ -1,0 +1,73 @@
+/** From a configuration to a pipeline that has proved itself: model, tokenizer, engine, golden check. */
+import { readFileSync } from 'node:fs'
+import type { Config } from '../../config/schema.ts'
+import { createTokenizer } from '../tokenizer/worker-tokenizer.ts'
+import { loadModelSpec } from '../../model/spec.ts'
+import { type PullProgress, pullModel } from '../../model/pull.ts'
+import { EmbeddingPipeline } from './embedding-pipeline.ts'
+import { type StartedEngine, startEngine } from './start-engine.ts'
+
+export interface StartupReport {
+  /** Of this package. */
+  readonly version: string
+  readonly modelSource: 'folder' | 'cache' | 'hub' | 'pypi'
+  /** Commit of the model on the hub, where it is known. */
+  readonly revision: string | undefined
+  readonly golden: StartedEngine['golden']
+  /** Why the engines and precisions before the chosen one did not start. */
+  readonly notes: readonly string[]
+  readonly durationMs: number
+}
+
+export interface StartOptions {
+  readonly cacheDir: string
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: PullProgress) => void) | undefined
+}
+
+/** The caller disposes the pipeline.
+ * @throws {EmbedError} MODEL_NOT_FOUND, OFFLINE, MODEL_FILE_MISSING, MODEL_FILE_CORRUPT, MODEL_CONFIG_INVALID,
+ * ARCHITECTURE_UNSUPPORTED, NO_ENGINE, NO_SPACE, … */
+export async function startPipeline(
+  config: Config,
+  options: StartOptions,
+): Promise<{ pipeline: EmbeddingPipeline; startup: StartupReport }> {
+  const startMs = performance.now()
+  const { cacheDir, signal } = options
+  const model = await pullModel(config.model, {
+    cacheDir,
+    offline: config.offline,
+    ...(config.revision === undefined ? {} : { revision: config.revision }),
+    ...(config.hfToken === undefined ? {} : { token: config.hfToken }),
+    ...(config.hfEndpoint === undefined ? {} : { endpoint: config.hfEndpoint }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+  })
+  const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
+  const tokenizer = await createTokenizer({
+    tokenizerPath: spec.files.tokenizer,
+    workerCount: config.tokenizerWorkers,
+  })
+  try {
+    const { engine, golden, notes } = await startEngine(spec, tokenizer, config, options)
+    const limits = { ...config, concurrency: engine.info.concurrency }
+    return {
+      pipeline: new EmbeddingPipeline({ spec, tokenizer, engine }, limits),
+      startup: {
+        version: packageVersion,
+        modelSource: model.source,
+        revision: model.revision,
+        golden,
+        notes,
+        durationMs: performance.now() - startMs,
+      },
+    }
+  } catch (error) {
+    await tokenizer[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+const packageVersion = (
+  JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version

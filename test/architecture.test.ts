@@ -1,0 +1,163 @@
+/** Holds the import rules: a wing imports the wings to its right and the common ground, never to its left. */
+import { readFileSync, readdirSync } from 'node:fs'
+import { dirname, join, normalize, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+
+const src = fileURLToPath(new URL('../src', import.meta.url))
+
+/** Room -> what it may import besides its own files. The first entry that matches a file is its room. */
+const rules: readonly { room: string; imports: readonly string[] }[] = [
+  { room: 'errors.ts', imports: [] },
+  { room: 'float32-text.ts', imports: ['errors.ts'] },
+  { room: 'telemetry/', imports: [] },
+  { room: 'config/', imports: ['errors.ts'] },
+  { room: 'model/', imports: ['errors.ts', 'config/'] },
+  { room: 'hardware/ffi/', imports: ['errors.ts'] },
+  { room: 'hardware/machine/', imports: ['errors.ts', 'hardware/ffi/'] },
+  { room: 'engines/engine.ts', imports: [] },
+  { room: 'engines/vectors.ts', imports: [] },
+  { room: 'engines/padded-batch.ts', imports: ['engines/engine.ts'] },
+  { room: 'engines/pooling/', imports: ['errors.ts', 'model/', 'engines/engine.ts', 'engines/vectors.ts'] },
+  {
+    room: 'engines/onnx/',
+    imports: [
+      'errors.ts',
+      'model/',
+      'engines/engine.ts',
+      'engines/vectors.ts',
+      'engines/padded-batch.ts',
+      'engines/pooling/',
+    ],
+  },
+  {
+    room: 'engines/openvino/',
+    imports: [
+      'errors.ts',
+      'model/',
+      'hardware/',
+      'engines/engine.ts',
+      'engines/vectors.ts',
+      'engines/padded-batch.ts',
+      'engines/pooling/',
+    ],
+  },
+  { room: 'engines/', imports: ['errors.ts', 'model/', 'hardware/'] },
+  { room: 'serving/tokenizer/', imports: ['errors.ts', 'model/', 'telemetry/'] },
+  {
+    room: 'serving/batching/',
+    imports: ['errors.ts', 'telemetry/', 'engines/engine.ts', 'engines/vectors.ts'],
+  },
+  {
+    room: 'serving/pipeline/',
+    imports: [
+      'errors.ts',
+      'config/',
+      'model/',
+      'telemetry/',
+      'engines/',
+      'hardware/machine/',
+      'serving/tokenizer/',
+      'serving/batching/',
+    ],
+  },
+  {
+    room: 'serving/server/',
+    imports: [
+      'errors.ts',
+      'float32-text.ts',
+      'config/',
+      'model/',
+      'telemetry/',
+      'serving/pipeline/',
+      'serving/tokenizer/tokenizer.ts',
+    ],
+  },
+  {
+    room: 'bulk/',
+    imports: ['errors.ts', 'float32-text.ts', 'config/', 'model/', 'telemetry/', 'serving/pipeline/'],
+  },
+  { room: 'index.ts', imports: ['*'] },
+  { room: 'cli/', imports: ['*'] },
+]
+
+/** Packages that only one file or room may name. */
+const packageOwners: Readonly<Record<string, string>> = {
+  koffi: 'hardware/ffi/library.ts',
+  'onnxruntime-node': 'engines/onnx/',
+  '@anush008/tokenizers': 'serving/tokenizer/',
+  '@huggingface/tokenizers': 'serving/tokenizer/',
+  fastify: 'serving/server/',
+  protobufjs: 'model/',
+  hyparquet: 'bulk/',
+  'hyparquet-writer': 'bulk/',
+  'cli-progress': 'cli/',
+}
+
+const files = listSources(src)
+const imports = files.flatMap((file) =>
+  readImports(join(src, file)).map((specifier) => ({
+    file,
+    target: specifier.startsWith('.') ? normalize(join(dirname(file), specifier)) : specifier,
+    isOwn: specifier.startsWith('.'),
+  })),
+)
+
+describe('architecture', () => {
+  it('every file stands in a room', () => {
+    expect(files.filter((file) => roomOf(file) === undefined)).toEqual([])
+  })
+
+  it('no room is empty', () => {
+    expect(
+      rules.map((rule) => rule.room).filter((room) => !files.some((file) => roomOf(file)?.room === room)),
+    ).toEqual([])
+  })
+
+  it('imports go right and down only', () => {
+    const wrong = imports.filter(({ file, target, isOwn }) => {
+      if (!isOwn) return false
+      const rule = roomOf(file)!
+      if (rule.imports.includes('*') || target.startsWith(rule.room)) return false
+      return !rule.imports.some((allowed) => target.startsWith(allowed))
+    })
+    expect(wrong.map(({ file, target }) => `${file} -> ${target}`)).toEqual([])
+  })
+
+  it('a package with an owner is named only there', () => {
+    const wrong = imports.filter(({ file, target, isOwn }) => {
+      const name = target.startsWith('@') ? target.split('/').slice(0, 2).join('/') : target.split('/')[0]!
+      const owner = packageOwners[name]
+      return !isOwn && owner !== undefined && !file.startsWith(owner)
+    })
+    expect(wrong.map(({ file, target }) => `${file} -> ${target}`)).toEqual([])
+  })
+
+  it('only the program reads argv and the environment or ends the process', () => {
+    const wrong = files.filter(
+      (file) =>
+        !file.startsWith('cli/') && /process\.(env|argv|exit\b)/.test(readFileSync(join(src, file), 'utf8')),
+    )
+    expect(wrong).toEqual([])
+  })
+
+  it('modules stay below 400 lines', () => {
+    const long = files.filter((file) => readFileSync(join(src, file), 'utf8').split('\n').length > 400)
+    expect(long).toEqual([])
+  })
+})
+
+function roomOf(file: string): (typeof rules)[number] | undefined {
+  return rules.find((rule) => file.startsWith(rule.room))
+}
+
+function listSources(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts'))
+    .map((entry) => relative(src, join(entry.parentPath, entry.name)).replaceAll('\\', '/'))
+}
+
+function readImports(path: string): string[] {
+  const text = readFileSync(path, 'utf8')
+  return [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]!)
+}

@@ -1,0 +1,57 @@
+/** Documentation that cannot rot: pages in docs/ equal the code, both ways. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { type Knob, knobs } from '../src/config/schema.ts'
+import { errorCodes } from '../src/errors.ts'
+
+const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
+
+describe('documentation', () => {
+  it('docs/errors.md explains every code and no other', () => {
+    const documented = [...read('docs/errors.md').matchAll(/^### `([A-Z_0-9]+)`$/gm)].map((match) => match[1])
+    expect(documented.toSorted()).toEqual([...errorCodes].toSorted())
+  })
+
+  it('docs/configuration.md is what the schema says (npm test -- -u writes it anew)', async () => {
+    await expect(toConfigurationPage()).toMatchFileSnapshot('../docs/configuration.md')
+  })
+
+  it('the README names both commands and only flags that exist', () => {
+    const readme = read('README.md')
+    expect(readme).toContain('npm start')
+    expect(readme).toContain('npm test')
+    const known = new Set([...knobs.map((knob) => knob.flag), '--help', '--config'])
+    for (const [flag] of readme.matchAll(/(?<=\s)--[a-z][a-z-]+/g)) expect(known, flag).toContain(flag)
+  })
+})
+
+function toConfigurationPage(): string {
+  const rows = knobs.map(
+    (knob) =>
+      `| \`${knob.key}\` | \`${knob.flag}\` | \`${knob.variable}\` | ${takes(knob)} | ${byDefault(knob)} | ${knob.description} |`,
+  )
+  return `# Configuration
+
+Made from the one schema, src/config/schema.ts; a test keeps the two equal.
+
+A flag wins over an environment variable, that over the file given with \`--config\` (or \`AKIDB_CONFIG\`), that over the
+default. The file is one JSON object with the keys below; an unknown key or flag is refused with the nearest known name.
+\`createEmbedder({ … })\` takes the same keys and reads neither the environment nor a file.
+
+| key | flag | variable | takes | default | what it does |
+|---|---|---|---|---|---|
+${rows.join('\n')}
+`
+}
+
+function takes(knob: Knob): string {
+  if (knob.choices !== undefined) return knob.choices.join(', ')
+  if (knob.type === 'string') return knob.placeholder?.replace('|', ' or ') ?? 'text'
+  if (knob.type === 'boolean') return 'true, false'
+  const range = knob.maximum === undefined ? `>= ${knob.minimum}` : `${knob.minimum} to ${knob.maximum}`
+  return knob.unit === undefined ? range : `${range} ${knob.unit}`
+}
+
+function byDefault(knob: Knob): string {
+  return knob.default === undefined ? '-' : `\`${String(knob.default)}\``
+}
