@@ -1,5 +1,5 @@
 /** embed: texts from arguments, stdin or a file to vectors on stdout or in a file. */
-import { type CorpusFormat, corpusFormats } from '../bulk/corpus.ts'
+import { type CorpusFormat, corpusFormats, type EmptyPolicy, emptyPolicies } from '../bulk/corpus.ts'
 import { embedCorpus } from '../bulk/embed-corpus.ts'
 import type { BulkProgress } from '../bulk/progress.ts'
 import { type VectorFormat, vectorFormats } from '../bulk/vectors.ts'
@@ -58,7 +58,11 @@ export const embedCommand: Command = {
       description: "Column or key of the text (default 'text')",
     },
     'id-column': { type: 'string', placeholder: 'name', description: 'Column or key of an id to carry over' },
-    'skip-empty': { type: 'boolean', description: 'Leave out records without a text instead of stopping' },
+    'on-empty': {
+      type: 'string',
+      placeholder: emptyPolicies.join('|'),
+      description: 'Stop at a record without a text, or leave it out (default error)',
+    },
     'with-texts': { type: 'boolean', description: 'Put the texts beside the vectors' },
     resume: {
       type: 'boolean',
@@ -162,10 +166,10 @@ async function embedFile(
     },
     metadata: { model: spec.id, precision: engine.info.precision },
     resume: flags['resume'] !== false,
-    onEmpty: flags['skip-empty'] === true ? 'skip' : 'error',
     withTexts: flags['with-texts'] === true,
     onProgress: (progress) => line.update(formatProgress(progress)),
     signal,
+    ...readChoice(flags, 'on-empty', emptyPolicies, (onEmpty: EmptyPolicy) => ({ onEmpty })),
     ...readChoice(flags, 'input-format', corpusFormats, (format: CorpusFormat) => ({ inputFormat: format })),
     ...readChoice(flags, 'output-format', vectorFormats, (format: VectorFormat) => ({
       outputFormat: format,

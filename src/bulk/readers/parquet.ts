@@ -1,22 +1,10 @@
-import zlib from 'node:zlib'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet'
-import type { Compressors, FileMetaData, SchemaTree } from 'hyparquet'
+import type { FileMetaData, SchemaTree } from 'hyparquet'
+import { compressors } from 'hyparquet-compressors'
 import { EmbedError, toReason } from '../../errors.ts'
 import type { ReaderOptions, SourceRecord } from '../corpus.ts'
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-type Decompress = (bytes: Uint8Array) => Uint8Array
-// zstd came to Node in 22.15.
-const unpack: { gunzipSync: Decompress; brotliDecompressSync: Decompress; zstdDecompressSync?: Decompress } =
-  zlib
-
-/** Snappy is inside hyparquet. */
-const compressors: Compressors = {
-  GZIP: unpack.gunzipSync,
-  BROTLI: unpack.brotliDecompressSync,
-  ...(unpack.zstdDecompressSync ? { ZSTD: unpack.zstdDecompressSync } : {}),
-}
 
 /** Rows of the file, from its footer alone. @throws {EmbedError} FILE_FORMAT, FILE_UNREADABLE */
 export async function countParquetRows(path: string): Promise<number> {
@@ -51,10 +39,7 @@ export async function* readParquet(options: ReaderOptions): AsyncGenerator<Sourc
           parsers: { stringFromBytes: toStrictString },
         })
       } catch (error) {
-        const codec = /unsupported compression codec: (\w+)/.exec(toReason(error))?.[1]
-        const reason = codec
-          ? `it is compressed with ${codec}, which Node ${process.versions.node} cannot unpack; write it with snappy, gzip or brotli`
-          : `rows ${groupStart} to ${groupEnd - 1}: ${toReason(error)}`
+        const reason = `rows ${groupStart} to ${groupEnd - 1}: ${toReason(error)}`
         throw new EmbedError('FILE_FORMAT', { path, reason }, { cause: error })
       }
       for (const [place, row] of rows.entries()) yield toRecord(row, rowStart + place, options)

@@ -4,7 +4,7 @@ import { EmbedError } from '../../errors.ts'
 const lineFeed = 0x0a
 
 const signatures: readonly { readonly bytes: readonly number[]; readonly reason: string }[] = [
-  { bytes: [0x50, 0x41, 0x52, 0x31], reason: 'this is a parquet file; give --format parquet' },
+  { bytes: [0x50, 0x41, 0x52, 0x31], reason: 'this is a parquet file; give --input-format parquet' },
   { bytes: [0x1f, 0x8b], reason: 'this is a gzip file; unpack it first' },
   { bytes: [0x28, 0xb5, 0x2f, 0xfd], reason: 'this is a zstd file; unpack it first' },
   { bytes: [0x50, 0x4b, 0x03, 0x04], reason: 'this is a zip file; unpack it first' },

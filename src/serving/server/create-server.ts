@@ -39,7 +39,8 @@ export async function createServer(options: {
     isAccepting: () => accepting,
   }
   const app = fastify({
-    logger: config.logLevel === 'silent' ? false : { level: config.logLevel },
+    // stdout is for people; logs go where a supervisor expects them.
+    logger: config.logLevel === 'silent' ? false : { level: config.logLevel, stream: process.stderr },
     // One line a request is worth its price only while debugging.
     logController: new LogController({ disableRequestLogging: config.logLevel !== 'debug' }),
     bodyLimit: config.maxBodyBytes,

@@ -63,7 +63,7 @@ function toInfo({ config, modelName, pipeline, startup }: ServerContext): object
   const { name, device, precision, runtimeVersion, memoryBytes } = engine.info
   return {
     model_id: spec.id,
-    model_sha: startup.revision ?? null,
+    model_sha: startup.modelSource === 'hub' ? (startup.revision ?? null) : null,
     model_dtype: precision === 'fp32' ? 'float32' : precision === 'bf16' ? 'bfloat16' : precision,
     served_model_name: modelName,
     model_type: { embedding: { pooling: spec.pooling } },
@@ -77,7 +77,7 @@ function toInfo({ config, modelName, pipeline, startup }: ServerContext): object
     version: startup.version,
     dimensions: spec.dimensions,
     prompts: Object.keys(spec.prompts),
-    engine: { name, device, precision, runtime_version: runtimeVersion, memory_bytes: memoryBytes },
+    engine: { name, device, precision, runtime_version: runtimeVersion, memory_bytes: Math.round(memoryBytes) },
     golden: {
       source: startup.golden.source,
       made_by: startup.golden.madeBy,
