@@ -116,7 +116,7 @@ describe('text', () => {
     ['a NUL', Buffer.from('one\ntwo\nthr\0ee\n'), 'line 3: a NUL byte; this is no text file'],
     ['gzip', Buffer.from([0x1f, 0x8b, 0x08, 0x00, 0x00]), 'this is a gzip file; unpack it first'],
     ['UTF-16', Buffer.from([0xff, 0xfe, 0x61, 0x00]), 'this is UTF-16 text; convert it to UTF-8'],
-    ['parquet', Buffer.from('PAR1....'), 'this is a parquet file; give --format parquet'],
+    ['parquet', Buffer.from('PAR1....'), 'this is a parquet file; give --input-format parquet'],
   ])('names the place of %s', async (_, content, reason) => {
     const path = await toFile(content, '.txt')
     await expect(readAll(path)).rejects.toMatchObject({ code: 'FILE_FORMAT' })
@@ -229,14 +229,17 @@ describe('parquet', () => {
     text: `text ${index}: naïve 日本 🙂`,
   }))
 
-  it.each(['snappy', 'gzip', 'brotli', 'zstd'])('reads what pyarrow wrote with %s, from any row', async (codec) => {
-    const path = join(fixtures, `texts-${codec}.parquet`)
-    expect(await readAll(path, { idColumn: 'doc' })).toEqual(expected)
-    for (const startAt of [9, 10, 11, 24, 25]) {
-      expect(await readAll(path, { idColumn: 'doc', startAt })).toEqual(expected.slice(startAt))
-    }
-    expect(await inspectCorpus(path)).toMatchObject({ format: 'parquet', totalRecords: 25 })
-  })
+  it.each(['snappy', 'gzip', 'brotli', 'zstd'])(
+    'reads what pyarrow wrote with %s, from any row',
+    async (codec) => {
+      const path = join(fixtures, `texts-${codec}.parquet`)
+      expect(await readAll(path, { idColumn: 'doc' })).toEqual(expected)
+      for (const startAt of [9, 10, 11, 24, 25]) {
+        expect(await readAll(path, { idColumn: 'doc', startAt })).toEqual(expected.slice(startAt))
+      }
+      expect(await inspectCorpus(path)).toMatchObject({ format: 'parquet', totalRecords: 25 })
+    },
+  )
 
   it('treats nulls as records without text', async () => {
     const path = join(fixtures, 'texts-with-holes.parquet')

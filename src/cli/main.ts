@@ -5,41 +5,36 @@ import { homedir } from 'node:os'
 import { findNearestName } from '../config/nearest-name.ts'
 import { EmbedError, toReason } from '../errors.ts'
 import { type Command, parseCommandLine } from './command.ts'
-import { doctorCommand } from './doctor.ts'
-import { embedCommand } from './embed.ts'
 import { formatCommandHelp, formatProgramHelp } from './help.ts'
-import { pullRuntimeCommand } from './pull-runtime.ts'
-import { pullCommand } from './pull.ts'
-import { serveCommand } from './serve.ts'
 
-const commands: readonly Command[] = [
-  serveCommand,
-  embedCommand,
-  pullCommand,
-  pullRuntimeCommand,
-  doctorCommand,
-]
+/** Loaded when asked for: an error message does not wait for an HTTP server's modules. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => (await import('./serve.ts')).serveCommand,
+  embed: async () => (await import('./embed.ts')).embedCommand,
+  pull: async () => (await import('./pull.ts')).pullCommand,
+  'pull-runtime': async () => (await import('./pull-runtime.ts')).pullRuntimeCommand,
+  doctor: async () => (await import('./doctor.ts')).doctorCommand,
+}
 
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args
   const version = readVersion()
   if (name === undefined || ['help', '--help', '-h'].includes(name)) {
-    process.stdout.write(formatProgramHelp(commands, version))
+    const all = await Promise.all(Object.values(commands).map((load) => load()))
+    process.stdout.write(formatProgramHelp(all, version))
     return name === undefined ? 2 : 0
   }
   if (['version', '--version', '-v'].includes(name)) {
     process.stdout.write(`${version}\n`)
     return 0
   }
-  const command = commands.find((candidate) => candidate.name === name)
-  if (command === undefined) {
-    const nearest = findNearestName(
-      name,
-      commands.map((known) => known.name),
-    )
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (load === undefined) {
+    const nearest = findNearestName(name, Object.keys(commands))
     const hint = nearest === undefined ? "'akidb-embedding help' lists all" : `did you mean '${nearest}'?`
     throw new EmbedError('USAGE', { reason: `unknown command '${name}'; ${hint}` })
   }
+  const command = await load()
   const ownArgs = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest
   if (ownArgs.includes('--help') || ownArgs.includes('-h')) {
     process.stdout.write(formatCommandHelp(command))

@@ -140,9 +140,13 @@ export const configSchema = Type.Object(
     servedModelName: Type.Optional(string("Name given in answers instead of the model's own")),
     maxInputs: integer('Most inputs in one request', { default: 2048, minimum: 1, unit: 'inputs' }),
     maxBodyBytes: integer('Largest request body', { default: 32 * 1024 * 1024, minimum: 1024 }),
-    logLevel: choice(['silent', 'error', 'warn', 'info', 'debug'], 'Least severe message to log, as JSON lines on stderr', {
-      default: 'warn',
-    }),
+    logLevel: choice(
+      ['silent', 'error', 'warn', 'info', 'debug'],
+      'Least severe message to log, as JSON lines on stderr',
+      {
+        default: 'warn',
+      },
+    ),
   },
   { additionalProperties: false },
 )

@@ -77,7 +77,13 @@ function toInfo({ config, modelName, pipeline, startup }: ServerContext): object
     version: startup.version,
     dimensions: spec.dimensions,
     prompts: Object.keys(spec.prompts),
-    engine: { name, device, precision, runtime_version: runtimeVersion, memory_bytes: Math.round(memoryBytes) },
+    engine: {
+      name,
+      device,
+      precision,
+      runtime_version: runtimeVersion,
+      memory_bytes: Math.round(memoryBytes),
+    },
     golden: {
       source: startup.golden.source,
       made_by: startup.golden.madeBy,
