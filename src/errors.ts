@@ -43,8 +43,8 @@ const messages = {
     `the request has ${d.tokens} tokens, more than the ${d.maxQueuedTokens} that an empty queue takes; split the list, or raise --max-queued-tokens`,
   REQUEST_TIMEOUT: (d: { timeoutMs: number }) =>
     `the request was not done after ${d.timeoutMs} ms; retry, or raise --request-timeout-ms`,
-  REQUEST_CANCELLED: (_: object) => 'the request was cancelled by its caller',
-  SHUTTING_DOWN: (_: object) => 'the server is shutting down and takes no new requests; use another replica',
+  REQUEST_CANCELLED: (_d: object) => 'the request was cancelled by its caller',
+  SHUTTING_DOWN: (_d: object) => 'the server is shutting down and takes no new requests; use another replica',
   // engine
   ENGINE_FAILED: (d: { engine: string; reason: string }) => `the ${d.engine} engine failed: ${d.reason}`,
   ENGINE_UNAVAILABLE: (d: { engine: string; reason: string; fix: string }) =>

@@ -3,7 +3,8 @@
 // Prints a table, then one JSON line. Peers: see peers.mjs.
 import { execFileSync, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg } from 'node:os'
+import { cpus, homedir, loadavg } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cosine } from '../../dist/engines/vectors.js'
 import { createEmbedder } from '../../dist/index.js'
@@ -13,8 +14,6 @@ import { createTokenizer } from '../../dist/serving/tokenizer/worker-tokenizer.j
 import { median, percentile, runClosedLoop } from './load-client.mjs'
 import { listServers } from './peers.mjs'
 import { makeTexts } from './texts.mjs'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 
 const { values: flags } = parseArgs({
   options: {
@@ -162,10 +161,12 @@ async function start(server) {
 }
 
 async function makeReference() {
-  await using embedder = await createEmbedder({ engine: 'onnx', precision: 'fp32' })
+  const embedder = await createEmbedder({ engine: 'onnx', precision: 'fp32' })
   const vectors = new Map()
-  for (const list of texts.values())
+  for (const list of texts.values()) {
     for (const text of list) vectors.set(text, (await embedder.embed([text]))[0])
+  }
+  await embedder[Symbol.asyncDispose]()
   return vectors
 }
 
@@ -201,8 +202,6 @@ function summarise(values) {
 }
 
 function printTable({ rows: printed }) {
-  const cell = ({ median: middle, min, max }, digits) =>
-    `${middle.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`
   for (const workload of workloads) {
     console.log(`\n${workload.name} tokens: texts/s, p50 ms, p95 ms; median (min-max) of ${rounds} rounds`)
     for (const row of printed) {
@@ -217,4 +216,9 @@ function printTable({ rows: printed }) {
     console.log(
       `  ${row.name.padEnd(22)} ${row.readySeconds.toFixed(2).padEnd(8)} ${row.rssMiB.toFixed(0).padEnd(8)} ${row.worstCosineAlone.toFixed(6)} / ${row.worstCosineInBatch.toFixed(6)}`,
     )
+}
+
+/** 'median (min-max)' */
+function cell({ median: middle, min, max }, digits) {
+  return `${middle.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`
 }

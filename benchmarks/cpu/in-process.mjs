@@ -32,7 +32,7 @@ const durationMs = Number(flags.seconds) * 1000
 const cacheDir = defaultCacheDir(process.env, homedir())
 const model = await pullModel('sentence-transformers/all-MiniLM-L6-v2', { cacheDir })
 const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
-await using tokenizer = await createTokenizer({ tokenizerPath: spec.files.tokenizer, workerCount: 0 })
+const tokenizer = await createTokenizer({ tokenizerPath: spec.files.tokenizer, workerCount: 0 })
 
 const workloads = [
   { name: '1 x 16', tokens: 16, texts: 1, calls: 1 },
@@ -74,7 +74,7 @@ for (let round = 0; round < rounds; round++) {
   console.error(`round ${round + 1} of ${rounds}, load average ${loadavg()[0].toFixed(2)}`)
 }
 for (const [i, { embed }] of contenders.entries()) rows[i].worstCosine = await worstCosine(embed)
-for (const embedder of embedders) await embedder[Symbol.asyncDispose]()
+for (const owned of [...embedders, tokenizer]) await owned[Symbol.asyncDispose]()
 
 const summarise = (values) => ({ median: median(values), min: Math.min(...values), max: Math.max(...values) })
 const record = {
@@ -99,8 +99,6 @@ for (const workload of workloads) {
   console.log(`\n${workload.name}: texts/s, p50 ms; median (min-max) of ${rounds} rounds`)
   for (const row of record.rows) {
     const { textsPerSecond: rate, p50Ms } = row.workloads[workload.name]
-    const cell = (value, digits) =>
-      `${value.median.toFixed(digits)} (${value.min.toFixed(digits)}-${value.max.toFixed(digits)})`
     console.log(`  ${row.name.padEnd(24)} ${cell(rate, 1).padEnd(24)} ${cell(p50Ms, 2)}`)
   }
 }
@@ -203,4 +201,9 @@ async function worstCosine(embed) {
     }
   }
   return worst
+}
+
+/** 'median (min-max)' */
+function cell({ median: middle, min, max }, digits) {
+  return `${middle.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`
 }

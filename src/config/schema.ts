@@ -1,6 +1,6 @@
 /** One schema gives the types, the validation, the command line flags, the environment variables, the table in
  * docs/configuration.md and (through `tunable`) the tuner's search space. */
-import Type, { type Static } from 'typebox'
+import { type Static, Type } from 'typebox'
 
 /** What a knob tells beyond JSON Schema. */
 interface KnobExtras {

@@ -61,7 +61,7 @@ export function matchPorts(
     if (elementBytes !== 4 && elementBytes !== 8) {
       throw refuse(`the ONNX model's input '${name}' is not int32 or int64`, 'export it with int64 inputs')
     }
-    return { role, name, elementBytes: elementBytes as 4 | 8 }
+    return { role, name, elementBytes: elementBytes === 4 ? (4 as const) : (8 as const) }
   })
   if (!matched.some(({ role }) => role === 'inputIds')) {
     throw refuse("the ONNX model has no input 'input_ids'", 'export a text encoder')

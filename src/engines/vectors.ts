@@ -43,12 +43,14 @@ export function truncateDimensions(
   return cut
 }
 
+const zero = 0
+
 /** Index of the first row that holds NaN or infinity, or -1. */
 export function findNonFiniteRow(values: Float32Array, dimensions: number): number {
-  // A sum is finite only if every term is: one branch a row instead of one a value.
+  // A finite value times zero is zero, any other is NaN: one branch a row instead of one a value.
   for (let start = 0; start < values.length; start += dimensions) {
     let sum = 0
-    for (let i = start; i < start + dimensions; i++) sum += values[i]! * 0
+    for (let i = start; i < start + dimensions; i++) sum += zero * values[i]!
     if (sum !== 0) return start / dimensions
   }
   return -1

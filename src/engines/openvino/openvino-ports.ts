@@ -87,7 +87,7 @@ function elementBytes(api: Openvino, type: number): number {
     api.ov_tensor_create(type, { rank: 1, dims: BigInt64Array.of(1n) }, out),
   )
   try {
-    return Number(readOut<number>((out) => api.ov_tensor_get_byte_size(tensor, out)))
+    return readOut<number>((out) => api.ov_tensor_get_byte_size(tensor, out))
   } finally {
     api.ov_tensor_free(tensor)
   }

@@ -128,13 +128,13 @@ function wrap<Args extends readonly unknown[], Raw, Result>(
     new Promise<Result>((resolve, reject) => {
       raw.async(...args, (error: unknown, value: Raw) => {
         if (error !== null && error !== undefined) {
-          reject(error instanceof Error ? error : new Error(String(error)))
+          reject(error instanceof Error ? error : new Error(`${api}: koffi's call failed`))
           return
         }
         try {
           resolve(check(value, api))
         } catch (failure) {
-          reject(failure as Error)
+          reject(failure)
         }
       })
     })

@@ -17,57 +17,51 @@ export interface BatchLimits {
 const maxPaddingRatio = 0.2
 const freePaddingTokens = 64
 
-export class Batcher {
-  readonly #queue: RequestQueue
-  readonly #limits: BatchLimits
-  readonly #clock: Clock
-  readonly #run: (batch: readonly QueuedInput[]) => Promise<void>
-  #running = 0
-  #cancelTimer: (() => void) | undefined
-  #scheduled = false
+/** Takes what the queue admits and runs it in batches, for as long as the queue lives.
+ * @param run processes a batch and never rejects */
+export function startBatching(
+  queue: RequestQueue,
+  limits: BatchLimits,
+  clock: Clock,
+  run: (batch: readonly QueuedInput[]) => Promise<void>,
+): void {
+  let running = 0
+  let isScheduled = false
+  let isTimerSet = false
 
-  /** @param run processes a batch and never rejects */
-  constructor(
-    queue: RequestQueue,
-    limits: BatchLimits,
-    clock: Clock,
-    run: (batch: readonly QueuedInput[]) => Promise<void>,
-  ) {
-    this.#queue = queue
-    this.#limits = limits
-    this.#clock = clock
-    this.#run = run
-    // One look at the queue per turn of the event loop: requests parsed in the same turn share a batch.
-    queue.onArrival = () => {
-      if (this.#scheduled) return
-      this.#scheduled = true
-      queueMicrotask(() => {
-        this.#scheduled = false
-        this.#dispatch()
+  const dispatch = (): void => {
+    while (running < limits.concurrency) {
+      const batch = selectBatch(queue.waiting, limits)
+      if (batch.length === 0) return
+      const isFull = batch.length < queue.waiting.length || batch.length === limits.maxBatchSize
+      const waitedMs = clock.nowMs() - queue.waiting[0]!.arrivalMs
+      if (running > 0 && !isFull && waitedMs < limits.batchTimeoutMs) {
+        if (!isTimerSet) wakeIn(limits.batchTimeoutMs - waitedMs)
+        return
+      }
+      queue.remove(new Set(batch))
+      running++
+      void run(batch).finally(() => {
+        running--
+        dispatch()
       })
     }
   }
-
-  #dispatch(): void {
-    while (this.#running < this.#limits.concurrency) {
-      const batch = selectBatch(this.#queue.waiting, this.#limits)
-      if (batch.length === 0) return
-      const isFull = batch.length < this.#queue.waiting.length || batch.length === this.#limits.maxBatchSize
-      const waitedMs = this.#clock.nowMs() - this.#queue.waiting[0]!.arrivalMs
-      if (this.#running > 0 && !isFull && waitedMs < this.#limits.batchTimeoutMs) {
-        this.#cancelTimer ??= this.#clock.schedule(this.#limits.batchTimeoutMs - waitedMs, () => {
-          this.#cancelTimer = undefined
-          this.#dispatch()
-        })
-        return
-      }
-      this.#queue.remove(new Set(batch))
-      this.#running++
-      void this.#run(batch).finally(() => {
-        this.#running--
-        this.#dispatch()
-      })
-    }
+  const wakeIn = (delayMs: number): void => {
+    isTimerSet = true
+    clock.schedule(delayMs, () => {
+      isTimerSet = false
+      dispatch()
+    })
+  }
+  // One look at the queue per turn of the event loop: requests parsed in the same turn share a batch.
+  queue.onArrival = () => {
+    if (isScheduled) return
+    isScheduled = true
+    queueMicrotask(() => {
+      isScheduled = false
+      dispatch()
+    })
   }
 }
 

@@ -1,9 +1,9 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { ArithmeticEngine } from '../../../test/fakes/arithmetic-engine.ts'
 import { VirtualClock, settleMicrotasks } from '../../../test/fakes/virtual-clock.ts'
 import { EmbedError } from '../../errors.ts'
-import { type BatchLimits, Batcher, selectBatch } from './batcher.ts'
+import { type BatchLimits, selectBatch, startBatching } from './batcher.ts'
 import { packBatch } from './packed-batch.ts'
 import { processBatch } from './processor.ts'
 import { type AdmitOptions, type AdmittedResult, type QueuedInput, RequestQueue } from './queue.ts'
@@ -26,7 +26,7 @@ function start(changes: Partial<typeof limits> = {}): void {
   clock = new VirtualClock()
   engine = new ArithmeticEngine(clock, (lengths) => 10 + lengths.length)
   queue = new RequestQueue(all, clock)
-  new Batcher(queue, all, clock, (batch) => processBatch(engine, batch, clock))
+  startBatching(queue, all, clock, (batch) => processBatch(engine, batch, clock))
 }
 
 function sequence(length: number, id = 1): Int32Array {

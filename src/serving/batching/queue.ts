@@ -50,7 +50,7 @@ export class RequestQueue {
   #requestCount = 0
   #tokenCount = 0
   #closed = false
-  #onArrival: () => void = () => {}
+  #onArrival: () => void = noop
   #onIdle: (() => void)[] = []
   /** Exponential mean of tokens done a millisecond, for Retry-After. */
   #drainTokensPerMs = 0
@@ -97,7 +97,7 @@ export class RequestQueue {
     let queueMs = 0
     let inferenceMs = 0
     let live = true
-    let release = (): void => {}
+    let release = noop
     try {
       await new Promise<void>((resolve, reject) => {
         const fail = (error: EmbedError): void => {
@@ -200,3 +200,5 @@ export class RequestQueue {
     return rate > 0 ? Math.min(60_000, Math.max(100, Math.ceil(this.#tokenCount / 2 / rate))) : 1000
   }
 }
+
+function noop(): void {}

@@ -4,7 +4,7 @@ import { normalizeRows, truncateDimensions } from '../../engines/vectors.ts'
 import { EmbedError } from '../../errors.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import { requestDone, tokenizeDone } from '../../telemetry/channels.ts'
-import { type BatchLimits, Batcher } from '../batching/batcher.ts'
+import { type BatchLimits, startBatching } from '../batching/batcher.ts'
 import { type Clock, systemClock } from '../batching/clock.ts'
 import { processBatch } from '../batching/processor.ts'
 import { type QueueLimits, RequestQueue } from '../batching/queue.ts'
@@ -66,7 +66,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
     this.#requestTimeoutMs = limits.requestTimeoutMs
     this.#clock = clock
     this.#queue = new RequestQueue(limits, clock)
-    new Batcher(this.#queue, limits, clock, (batch) => processBatch(parts.engine, batch, clock))
+    startBatching(this.#queue, limits, clock, (batch) => processBatch(parts.engine, batch, clock))
   }
 
   /** Requests accepted and not yet answered. */

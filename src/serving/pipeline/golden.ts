@@ -1,7 +1,7 @@
 /** Golden vectors: what an engine must give for eight texts before it may answer anything. */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import Type, { type Static } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import type { Engine } from '../../engines/engine.ts'
 import { cosine } from '../../engines/vectors.ts'

@@ -1,5 +1,5 @@
 /** Request bodies: one schema for the validation, the types and the OpenAPI page. */
-import Type, { type Static, type TSchema } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { EmbedError } from '../../errors.ts'
 import type { EmbeddingInput } from '../pipeline/embedding-pipeline.ts'
@@ -57,7 +57,6 @@ function describe(
   // the deepest place, and among equals the one named most often.
   const counts = new Map<string, number>()
   for (const { instancePath } of errors) counts.set(instancePath, (counts.get(instancePath) ?? 0) + 1)
-  const depth = (path: string): number => path.split('/').length
   const [path = ''] = [...counts.keys()].toSorted(
     (a, b) => depth(b) - depth(a) || counts.get(b)! - counts.get(a)!,
   )
@@ -68,10 +67,15 @@ function describe(
 }
 
 function expected(schema: Record<string, unknown> | undefined): string {
-  return String(schema?.['x-expects'] ?? schema?.['description'] ?? schema?.['type'] ?? 'another value')
+  const text = schema?.['x-expects'] ?? schema?.['description'] ?? schema?.['type']
+  return typeof text === 'string' ? text : 'another value'
 }
 
 function show(value: unknown): string {
   const text = JSON.stringify(value) ?? 'undefined'
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}
+
+function depth(path: string): number {
+  return path.split('/').length
 }

@@ -42,22 +42,20 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
 } as Record<ErrorCode, number>
 
 /** TEI answers what it could read but not accept with 422. */
-const teiUnprocessable: readonly ErrorCode[] = [
+const teiUnprocessable: ReadonlySet<ErrorCode> = new Set([
   'INPUT_TOO_LONG',
   'INVALID_TOKEN_ID',
   'INVALID_DIMENSIONS',
   'UNKNOWN_PROMPT',
   'INVALID_REQUEST',
   'TOO_MANY_INPUTS',
-]
+])
 
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const embedError = toEmbedError(error, request)
   const dialect = request.routeOptions.config.dialect ?? 'openai'
   const status =
-    dialect === 'tei' && teiUnprocessable.includes(embedError.code)
-      ? 422
-      : (statusByCode[embedError.code] ?? 500)
+    dialect === 'tei' && teiUnprocessable.has(embedError.code) ? 422 : (statusByCode[embedError.code] ?? 500)
   if (status >= 500 && status !== 504) request.log.error({ err: error }, embedError.message)
   if (embedError.code === 'QUEUE_FULL') {
     const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL'>).details

@@ -1,6 +1,6 @@
 /** POST /v1/embeddings and GET /v1/models, as OpenAI's clients expect them. @see platform.openai.com/docs/api-reference/embeddings */
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { EmbedError } from '../../../errors.ts'
 import { appendFloat32Array } from '../../../float32-text.ts'
 import { inputsSchema, optional, toInputList } from '../body-schema.ts'

@@ -1,6 +1,6 @@
 /** POST /embed and GET /info in the shapes of text-embeddings-inference. */
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { appendFloat32Array } from '../../../float32-text.ts'
 import { inputsSchema, optional, toInputList } from '../body-schema.ts'
 import type { ServerContext } from '../context.ts'
