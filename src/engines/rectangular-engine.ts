@@ -11,8 +11,8 @@ export interface RectangleRunner {
   /** Runs a rectangle off the event loop and hands its output to `read`, as a view that is gone afterwards:
    * f32 [rows, paddedLength, dimensions] ('tokens') or [rows, dimensions] ('pooled'). */
   run(batch: PackedBatch, rectangle: Rectangle, read: (output: Float32Array) => void): Promise<void>
-  /** Asks the running rectangle to end early; `run` then rejects, or ends as usual. */
-  cancel(): void
+  /** Asks the running rectangle to end early; `run` then rejects, or ends as usual. Absent: it always runs to its end. */
+  cancel?(): void
 }
 
 export interface RectangularEngineOptions {
@@ -47,7 +47,7 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
     read: (output: Float32Array, rectangle: Rectangle) => void,
   ): Promise<bigint> => {
     const runner = await acquire()
-    const cancel = () => runner.cancel()
+    const cancel = () => runner.cancel?.()
     try {
       signal?.addEventListener('abort', cancel)
       const startNs = process.hrtime.bigint()
@@ -58,7 +58,6 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
       return process.hrtime.bigint() - startNs
     } catch (error) {
       throwIfAborted(signal)
-      if (error instanceof EmbedError && error.code === 'REQUEST_CANCELLED') throw error
       throw new EmbedError('ENGINE_FAILED', { engine: info.name, reason: toReason(error) }, { cause: error })
     } finally {
       signal?.removeEventListener('abort', cancel)
@@ -113,6 +112,15 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
       return disposal
     },
   }
+}
+
+/** 'CPU, 4 threads, 2 streams' */
+export function describeCpuDevice(threads: number, streams: number): string {
+  return ['CPU', count(threads, 'thread'), ...(streams === 1 ? [] : [count(streams, 'stream')])].join(', ')
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

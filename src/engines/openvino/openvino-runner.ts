@@ -1,11 +1,5 @@
 /** One infer request: writes a rectangle into its input tensors, infers, reads the output in place. */
-import { EmbedError } from '../../errors.ts'
-import {
-  INFER_CANCELLED,
-  type Openvino,
-  type OvInferRequest,
-  type OvTensor,
-} from '../../hardware/ffi/openvino.ts'
+import { type Openvino, type OvInferRequest, type OvTensor } from '../../hardware/ffi/openvino.ts'
 import { type Pointer, readOut, viewMemory } from '../../hardware/ffi/library.ts'
 import { createInputBuffers } from '../input-buffers.ts'
 import { writeRectangle } from '../padding.ts'
@@ -37,7 +31,8 @@ export function createOpenvinoRunner(
           api.ov_tensor_free(tensor)
         }
       })
-      await infer(api, request)
+      // Never cancelled half-way: with open dimensions the request then keeps shapes of both runs, and the next one fails.
+      await api.ov_infer_request_infer.async(request)
       const output = readOut<OvTensor>((out) =>
         api.ov_infer_request_get_output_tensor_by_index(request, ports.output.index, out),
       )
@@ -49,18 +44,5 @@ export function createOpenvinoRunner(
         api.ov_tensor_free(output)
       }
     },
-    cancel: () => api.ov_infer_request_cancel(request),
-  }
-}
-
-async function infer(api: Openvino, request: OvInferRequest): Promise<void> {
-  try {
-    await api.ov_infer_request_infer.async(request)
-  } catch (error) {
-    if (error instanceof EmbedError && error.code === 'OPENVINO_STATUS') {
-      const { status } = (error as EmbedError<'OPENVINO_STATUS'>).details
-      if (status === INFER_CANCELLED) throw new EmbedError('REQUEST_CANCELLED', {}, { cause: error })
-    }
-    throw error
   }
 }

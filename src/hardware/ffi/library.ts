@@ -1,13 +1,17 @@
 /** The one file that names koffi: shared libraries, their functions, and views over native memory. */
 import * as koffi from 'koffi'
 
-koffi.config({
-  // The 128 KiB default of asynchronous calls overflows in compilers and kills the process without a word.
-  async_stack_size: 16 << 20,
-  async_heap_size: 1 << 20,
-  sync_stack_size: 8 << 20,
-  resident_async_pools: 2,
-})
+try {
+  koffi.config({
+    // The 128 KiB default of asynchronous calls overflows in compilers and kills the process without a word.
+    async_stack_size: 16 << 20,
+    async_heap_size: 1 << 20,
+    sync_stack_size: 8 << 20,
+    resident_async_pools: 2,
+  })
+} catch {
+  // The application that uses this package has loaded a library through koffi before: its sizes stay.
+}
 
 type RawFunction = ReturnType<koffi.LibraryHandle['func']>
 

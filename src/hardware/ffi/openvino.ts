@@ -35,9 +35,6 @@ export interface OvVersion {
   readonly description: string
 }
 
-/** ov_status_e */
-export const INFER_CANCELLED = -13
-
 declareEnum('ov_status_e', 'ov_element_type_e')
 declareOpaque('ov_core_t', 'ov_model_t', 'ov_compiled_model_t', 'ov_infer_request_t', 'ov_tensor_t')
 declareOpaque('ov_output_const_port_t')
@@ -115,9 +112,6 @@ function declareOpenvino(path: string, generation: number) {
     ov_compiled_model_output_by_index: checked<[compiled: OvCompiledModel, index: number, port: Out<OvPort>]>(
       'ov_compiled_model_output_by_index(const ov_compiled_model_t *compiled_model, size_t index, _Out_ ov_output_const_port_t **output_port)',
     ),
-    ov_compiled_model_get_property: checked<[compiled: OvCompiledModel, key: string, value: Out<string>]>(
-      `ov_compiled_model_get_property(const ov_compiled_model_t *compiled_model, const char *property_key, _Out_ ${ownedString} *property_value)`,
-    ),
     ov_compiled_model_create_infer_request: checked<
       [compiled: OvCompiledModel, request: Out<OvInferRequest>]
     >(
@@ -166,9 +160,6 @@ function declareOpenvino(path: string, generation: number) {
     ),
     ov_infer_request_infer: checked<[request: OvInferRequest]>(
       'ov_infer_request_infer(ov_infer_request_t *infer_request)',
-    ),
-    ov_infer_request_cancel: checked<[request: OvInferRequest]>(
-      'ov_infer_request_cancel(ov_infer_request_t *infer_request)',
     ),
     ov_infer_request_free: freeing<OvInferRequest>(
       'ov_infer_request_free(ov_infer_request_t *infer_request)',
