@@ -17,31 +17,18 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
   { room: 'hardware/machine/', imports: ['errors.ts', 'hardware/ffi/'] },
   { room: 'engines/engine.ts', imports: [] },
   { room: 'engines/vectors.ts', imports: [] },
-  { room: 'engines/padded-batch.ts', imports: ['engines/engine.ts'] },
-  { room: 'engines/pooling/', imports: ['errors.ts', 'model/', 'engines/engine.ts', 'engines/vectors.ts'] },
   {
-    room: 'engines/onnx/',
-    imports: [
-      'errors.ts',
-      'model/',
-      'engines/engine.ts',
-      'engines/vectors.ts',
-      'engines/padded-batch.ts',
-      'engines/pooling/',
-    ],
+    room: 'engines/pooling/',
+    imports: ['errors.ts', 'model/', 'engines/vectors.ts', 'engines/rectangular/padding.ts'],
   },
   {
-    room: 'engines/openvino/',
-    imports: [
-      'errors.ts',
-      'model/',
-      'hardware/',
-      'engines/engine.ts',
-      'engines/vectors.ts',
-      'engines/padded-batch.ts',
-      'engines/pooling/',
-    ],
+    room: 'engines/rectangular/',
+    imports: ['errors.ts', 'model/', 'engines/engine.ts', 'engines/vectors.ts', 'engines/pooling/'],
   },
+  ...['onnx', 'openvino'].map((engine) => ({
+    room: `engines/${engine}/`,
+    imports: ['errors.ts', 'model/', 'hardware/', 'engines/engine.ts', 'engines/rectangular/'],
+  })),
   { room: 'engines/', imports: ['errors.ts', 'model/', 'hardware/'] },
   { room: 'serving/tokenizer/', imports: ['errors.ts', 'model/', 'telemetry/'] },
   {
@@ -84,9 +71,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
 /** Packages that only one file or room may name. */
 const packageOwners: Readonly<Record<string, string>> = {
   koffi: 'hardware/ffi/library.ts',
-  'onnxruntime-node': 'engines/onnx/',
   '@anush008/tokenizers': 'serving/tokenizer/',
-  '@huggingface/tokenizers': 'serving/tokenizer/',
   fastify: 'serving/server/',
   protobufjs: 'model/',
   hyparquet: 'bulk/',

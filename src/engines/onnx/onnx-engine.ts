@@ -18,8 +18,8 @@ import {
 import { findOnnxruntimeLibrary } from '../../hardware/machine/onnxruntime-library.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
-import { checkOnnxFile } from '../onnx-file-check.ts'
-import { createRectangularEngine, describeCpuDevice } from '../rectangular-engine.ts'
+import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
+import { createRectangularEngine, describeCpuDevice } from '../rectangular/rectangular-engine.ts'
 import { readPorts } from './onnx-ports.ts'
 import { createOnnxRunner } from './onnx-runner.ts'
 

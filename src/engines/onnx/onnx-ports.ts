@@ -10,7 +10,7 @@ import {
   type OrtTensorInfo,
   type OrtTypeInfo,
 } from '../../hardware/ffi/onnxruntime.ts'
-import { matchPorts, type ModelPorts } from '../model-ports.ts'
+import { matchPorts, type ModelPorts } from '../rectangular/model-ports.ts'
 
 /** @throws {EmbedError} ENGINE_UNAVAILABLE when the graph is not that of an encoder */
 export function readPorts(api: Onnxruntime, session: OrtSession, hiddenSize: number): ModelPorts {

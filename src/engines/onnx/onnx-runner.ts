@@ -9,10 +9,10 @@ import {
   type OrtSession,
   type OrtValue,
 } from '../../hardware/ffi/onnxruntime.ts'
-import { createInputBuffers } from '../input-buffers.ts'
-import type { ModelPorts } from '../model-ports.ts'
-import { writeRectangle } from '../padding.ts'
-import type { RectangleRunner } from '../rectangular-engine.ts'
+import { createInputBuffers } from '../rectangular/input-buffers.ts'
+import type { ModelPorts } from '../rectangular/model-ports.ts'
+import { writeRectangle } from '../rectangular/padding.ts'
+import type { RectangleRunner } from '../rectangular/rectangular-engine.ts'
 
 export interface OnnxRunnerHandles {
   readonly session: OrtSession

@@ -12,8 +12,8 @@ import {
 import { readOut, readOutAsync } from '../../hardware/ffi/library.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
-import { checkOnnxFile } from '../onnx-file-check.ts'
-import { createRectangularEngine, describeCpuDevice } from '../rectangular-engine.ts'
+import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
+import { createRectangularEngine, describeCpuDevice } from '../rectangular/rectangular-engine.ts'
 import { createOpenvinoRunner } from './openvino-runner.ts'
 import { readPorts } from './openvino-ports.ts'
 

@@ -7,7 +7,7 @@ import {
   type OvTensor,
 } from '../../hardware/ffi/openvino.ts'
 import { readInt64s, readOut } from '../../hardware/ffi/library.ts'
-import { type InputPort, matchPorts, type ModelPorts, type OutputPort } from '../model-ports.ts'
+import { type InputPort, matchPorts, type ModelPorts, type OutputPort } from '../rectangular/model-ports.ts'
 
 export interface OpenvinoPorts extends ModelPorts {
   /** ov_element_type_e of each input, as this version of the library numbers them. */

@@ -1,9 +1,9 @@
 /** One infer request: writes a rectangle into its input tensors, infers, reads the output in place. */
 import { type Openvino, type OvInferRequest, type OvTensor } from '../../hardware/ffi/openvino.ts'
 import { type Pointer, readOut, viewMemory } from '../../hardware/ffi/library.ts'
-import { createInputBuffers } from '../input-buffers.ts'
-import { writeRectangle } from '../padding.ts'
-import type { RectangleRunner } from '../rectangular-engine.ts'
+import { createInputBuffers } from '../rectangular/input-buffers.ts'
+import { writeRectangle } from '../rectangular/padding.ts'
+import type { RectangleRunner } from '../rectangular/rectangular-engine.ts'
 import type { OpenvinoPorts } from './openvino-ports.ts'
 
 /** The request stays the caller's, who frees it when nothing runs. */

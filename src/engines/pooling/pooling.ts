@@ -1,6 +1,6 @@
 /** One vector a sequence out of its hidden states: the CPU path, and the oracle for kernels. Nothing is normalised. */
 import type { Pooling } from '../../model/spec.ts'
-import type { Rectangle } from '../padding.ts'
+import type { Rectangle } from '../rectangular/padding.ts'
 
 /** Pools `length` rows of `hidden` f32 [rows, hiddenSize] that start at `startRow` into `out` at `outStart`.
  * mean: over the real tokens; cls: the first row; last-token: the last real one. @see arXiv:1908.10084 §3 */

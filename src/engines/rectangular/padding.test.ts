@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { pack } from '../../test/engine-contract.ts'
+import { pack } from '../../../test/engine-contract.ts'
 import { planRectangles, type Rectangle, type RectangleLimits, writeRectangle } from './padding.ts'
 
 const limits: RectangleLimits = {

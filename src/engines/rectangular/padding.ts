@@ -1,5 +1,5 @@
 /** Engines that need rectangles cut a ragged batch into few padded ones here. */
-import type { PackedBatch } from './engine.ts'
+import type { PackedBatch } from '../engine.ts'
 
 /** Sequences that run together, padded to one length. */
 export interface Rectangle {

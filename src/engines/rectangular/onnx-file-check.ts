@@ -1,6 +1,6 @@
 import { open, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import { EmbedError, toReason } from '../errors.ts'
+import { EmbedError, toReason } from '../../errors.ts'
 
 /** Looks whether a file can be an ONNX model, before a runtime guesses at its format aloud.
  * @returns bytes of the file and of the weights that lie beside it

@@ -1,10 +1,10 @@
 /** The engine around a runtime that takes padded rectangles: cutting, waiting for a free runner, pooling, checks. */
-import { EmbedError, toReason } from '../errors.ts'
-import type { Pooling } from '../model/spec.ts'
-import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from './engine.ts'
+import { EmbedError, toReason } from '../../errors.ts'
+import type { Pooling } from '../../model/spec.ts'
+import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../engine.ts'
 import { planRectangles, type Rectangle, type RectangleLimits } from './padding.ts'
-import { poolRectangle } from './pooling/pooling.ts'
-import { findNonFiniteRow, normalizeRows } from './vectors.ts'
+import { poolRectangle } from '../pooling/pooling.ts'
+import { findNonFiniteRow, normalizeRows } from '../vectors.ts'
 
 /** One place where a rectangle can run; one rectangle at a time. */
 export interface RectangleRunner {

@@ -1,5 +1,5 @@
 /** Which of an ONNX model's inputs and outputs mean what: our own export, and what Hugging Face folders bring. */
-import { EmbedError } from '../errors.ts'
+import { EmbedError } from '../../errors.ts'
 
 export interface InputPort {
   readonly name: string
