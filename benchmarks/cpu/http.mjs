@@ -111,7 +111,7 @@ try {
 const record = {
   command: `node benchmarks/cpu/http.mjs --rounds ${rounds} --seconds ${flags.seconds}`,
   date: new Date().toISOString(),
-  commit: execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
+  commit: process.env.COMMIT ?? execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
   cpu: `${cpus()[0].model}, ${cpus().length} cores`,
   cpuFlags:
     /^flags.*$/m

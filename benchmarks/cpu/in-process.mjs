@@ -80,7 +80,7 @@ const summarise = (values) => ({ median: median(values), min: Math.min(...values
 const record = {
   command: `node benchmarks/cpu/in-process.mjs --rounds ${rounds} --seconds ${flags.seconds}`,
   date: new Date().toISOString(),
-  commit: execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
+  commit: process.env.COMMIT ?? execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
   cpu: `${cpus()[0].model}, ${cpus().length} cores`,
   node: process.version,
   loadAverage: loadavg(),
