@@ -3,7 +3,16 @@
 //   node scripts/setup.mjs test [vitest args]    what `npm test` calls
 //   node scripts/setup.mjs run COMMAND [flags]   any other command of the program
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -43,6 +52,11 @@ function install() {
     shell: process.platform === 'win32',
   })
   if (npm.status !== 0) fail("'npm ci' failed; its message stands above")
+  // The type-aware linter is packed without its executable bit.
+  for (const name of readdirSync(join(root, 'node_modules/@oxlint-tsgolint'))) {
+    const binary = join(root, 'node_modules/@oxlint-tsgolint', name, 'tsgolint')
+    if (existsSync(binary)) chmodSync(binary, 0o755)
+  }
   writeFileSync(stamp, hash)
 }
 

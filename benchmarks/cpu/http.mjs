@@ -53,12 +53,13 @@ const servers = listServers(process.env).filter(
 for (const server of servers.filter((each) => each.missing !== undefined))
   console.log(`skipped ${server.name}: ${server.missing}`)
 const running = []
-for (const server of servers.filter((each) => each.missing === undefined)) running.push(await start(server))
-
-const rows = running.map((server) => ({ name: server.name, workloads: {} }))
-for (const workload of workloads)
-  for (const row of rows) row.workloads[workload.name] = { p50Ms: [], p95Ms: [], textsPerSecond: [] }
+const rows = []
 try {
+  for (const server of servers.filter((each) => each.missing === undefined)) {
+    running.push(await start(server))
+    const series = workloads.map(({ name }) => [name, { p50Ms: [], p95Ms: [], textsPerSecond: [] }])
+    rows.push({ name: server.name, workloads: Object.fromEntries(series) })
+  }
   for (let round = 0; round < rounds; round++) {
     for (const workload of workloads) {
       // The start rotates, so that no server always runs on a warm or a hot machine.
@@ -145,14 +146,18 @@ async function start(server) {
   })
   const body = server.toBody(['ready?'])
   for (;;) {
-    if (child.exitCode !== null) throw new Error(`${server.name} ended with ${child.exitCode}`)
+    const end = child.exitCode ?? child.signalCode
+    if (end !== null) throw new Error(`${server.name} ended with ${end}`)
     const answer = await fetch(`http://127.0.0.1:${server.port}${server.path}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body,
     }).catch(() => undefined)
     if (answer?.ok) break
-    if (performance.now() - startMs > 120_000) throw new Error(`${server.name} did not answer within 120 s`)
+    if (performance.now() - startMs > 60_000) {
+      child.kill('SIGKILL')
+      throw new Error(`${server.name} did not answer within 60 s`)
+    }
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   const readySeconds = (performance.now() - startMs) / 1000
