@@ -1,8 +1,8 @@
 // The servers that are compared. A peer whose program is not on this machine is skipped by name.
 //   TEI_ROUTER       text-embeddings-router built with the ORT backend; TEI_MODEL a folder with onnx/model.onnx;
-//   ORT_DYLIB_PATH   libonnxruntime.so for it
+//   ORT_DYLIB_PATH   libonnxruntime.so for it; TEI_CANDLE_ROUTER the program built with candle and MKL
 //   INFINITY_EMB     the infinity_emb program (PyPI infinity-emb), with torch
-//   MODEL_FOLDER     the Hugging Face folder of the model, for Infinity
+//   MODEL_FOLDER     the Hugging Face folder of the model without ONNX, for candle and Infinity
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
@@ -72,6 +72,26 @@ export function listServers(env) {
       toBody: teiBody,
       toVectors: (answer) => answer,
       missing: missing(env, ['TEI_ROUTER', 'TEI_MODEL', 'ORT_DYLIB_PATH']),
+    },
+    {
+      name: 'TEI candle fp32',
+      command: env.TEI_CANDLE_ROUTER,
+      args: [
+        '--model-id',
+        env.MODEL_FOLDER,
+        '--served-model-name',
+        'm',
+        '--hostname',
+        '127.0.0.1',
+        '--port',
+        '7802',
+      ],
+      env: { ...offline, RAYON_NUM_THREADS: '8', MKL_ENABLE_INSTRUCTIONS: 'AVX512_E4' },
+      port: 7802,
+      path: '/embed',
+      toBody: teiBody,
+      toVectors: (answer) => answer,
+      missing: missing(env, ['TEI_CANDLE_ROUTER', 'MODEL_FOLDER']),
     },
     infinity('Infinity torch fp32', 7811, []),
     infinity('Infinity torch bf16', 7812, ['--dtype', 'bfloat16']),
