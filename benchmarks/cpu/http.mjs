@@ -35,9 +35,8 @@ const workloads = [
   { name: 'batch 32 x 128', clients: 1, tokens: 128, texts: 32 },
 ]
 
-const model = await pullModel('sentence-transformers/all-MiniLM-L6-v2', {
-  cacheDir: defaultCacheDir(process.env, homedir()),
-})
+const cacheDir = defaultCacheDir(process.env, homedir())
+const model = await pullModel('sentence-transformers/all-MiniLM-L6-v2', { cacheDir })
 const tokenizer = await createTokenizer({
   tokenizerPath: join(model.folder, 'tokenizer.json'),
   workerCount: 0,
@@ -166,7 +165,7 @@ async function start(server) {
 }
 
 async function makeReference() {
-  const embedder = await createEmbedder({ engine: 'onnx', precision: 'fp32' })
+  const embedder = await createEmbedder({ cacheDir, engine: 'onnx', precision: 'fp32' })
   const vectors = new Map()
   for (const list of texts.values()) {
     for (const text of list) vectors.set(text, (await embedder.embed([text]))[0])

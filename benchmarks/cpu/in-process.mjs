@@ -45,7 +45,7 @@ const texts = new Map()
 for (const tokens of new Set(workloads.map((workload) => workload.tokens)))
   texts.set(tokens, await makeTexts(tokenizer, tokens, 64))
 
-const embedders = [await createEmbedder({}), await createEmbedder({ engine: 'onnx' })]
+const embedders = [await createEmbedder({ cacheDir }), await createEmbedder({ cacheDir, engine: 'onnx' })]
 const skipped = []
 const contenders = [
   ...embedders.map((embedder) => ({

@@ -1,6 +1,5 @@
 /** ONNX Runtime through its C API: the portable CPU engine. The runtime's own Node.js binding runs the graph on the
  * event loop's thread; here it runs off it. */
-import { EmbedError, toReason } from '../../errors.ts'
 import { readOut, readOutAsync } from '../../hardware/ffi/library.ts'
 import {
   loadOnnxruntime,
@@ -19,6 +18,7 @@ import { findOnnxruntimeLibrary } from '../../hardware/machine/onnxruntime-libra
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
 import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
+import { openLibrary } from '../rectangular/open-library.ts'
 import { createRectangularEngine, describeCpuDevice } from '../rectangular/rectangular-engine.ts'
 import { readPorts } from './onnx-ports.ts'
 import { createOnnxRunner } from './onnx-runner.ts'
@@ -48,7 +48,12 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
   const { spec, threads, streams = 1 } = options
   const threadsPerStream = Math.max(1, Math.floor(threads / streams))
   const fileBytes = await checkOnnxFile(options.onnxPath)
-  const api = openLibrary(options.libraryPath ?? findOnnxruntimeLibrary())
+  const api = openLibrary(
+    'onnx',
+    options.libraryPath ?? findOnnxruntimeLibrary(),
+    loadOnnxruntime,
+    'reinstall the package onnxruntime-node for this platform',
+  )
   const releases: (() => void)[] = []
   const owned = <Handle>(handle: Handle, release: (handle: Handle) => void): Handle => {
     releases.push(() => release(handle))
@@ -126,21 +131,5 @@ async function createSession(
     return await readOutAsync<OrtSession>((out) => api.CreateSession.async(env, onnxPath, options, out))
   } finally {
     api.ReleaseSessionOptions(options)
-  }
-}
-
-function openLibrary(path: string): Onnxruntime {
-  try {
-    return loadOnnxruntime(path)
-  } catch (error) {
-    throw new EmbedError(
-      'ENGINE_UNAVAILABLE',
-      {
-        engine: 'onnx',
-        reason: `its library ${path} cannot be loaded: ${toReason(error)}`,
-        fix: 'reinstall the package onnxruntime-node for this platform',
-      },
-      { cause: error },
-    )
   }
 }

@@ -1,5 +1,4 @@
 /** OpenVINO's CPU plugin through its C API, off the event loop. */
-import { EmbedError, toReason } from '../../errors.ts'
 import {
   loadOpenvino,
   type Openvino,
@@ -13,6 +12,7 @@ import { readOut, readOutAsync } from '../../hardware/ffi/library.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
 import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
+import { openLibrary } from '../rectangular/open-library.ts'
 import { createRectangularEngine, describeCpuDevice } from '../rectangular/rectangular-engine.ts'
 import { createOpenvinoRunner } from './openvino-runner.ts'
 import { readPorts } from './openvino-ports.ts'
@@ -48,7 +48,12 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
   const { spec, precision, threads, streams = 1 } = options
   const threadsPerStream = Math.max(1, Math.floor(threads / streams))
   const fileBytes = await checkOnnxFile(options.onnxPath)
-  const api = openLibrary(options.libraryPath)
+  const api = openLibrary(
+    'openvino',
+    options.libraryPath,
+    loadOpenvino,
+    'check that all OpenVINO libraries lie in one folder and fit this machine',
+  )
   const core = readOut<OvCore>((out) => api.ov_core_create(out))
   let compiled: OvCompiledModel | undefined
   const requests: OvInferRequest[] = []
@@ -94,22 +99,6 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
   } catch (error) {
     dispose()
     throw error
-  }
-}
-
-function openLibrary(path: string): Openvino {
-  try {
-    return loadOpenvino(path)
-  } catch (error) {
-    throw new EmbedError(
-      'ENGINE_UNAVAILABLE',
-      {
-        engine: 'openvino',
-        reason: `its library ${path} cannot be loaded: ${toReason(error)}`,
-        fix: 'check that all OpenVINO libraries lie in one folder and fit this machine',
-      },
-      { cause: error },
-    )
   }
 }
 
