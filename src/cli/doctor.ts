@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { EmbedError, toReason } from '../errors.ts'
 import { readCpu } from '../hardware/machine/cpu.ts'
 import { findOpenvinoLibrary } from '../hardware/machine/openvino-library.ts'
-import { openvinoArchitectures, openvinoRuntimeFolder } from '../model/pull/openvino-runtime.ts'
+import { openvinoRuntimeFolders } from '../model/pull/openvino-runtime.ts'
 import { pullModel } from '../model/pull.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { chooseCacheDir } from './cache-dir.ts'
@@ -73,7 +73,7 @@ async function inspectCache(input: CommandInput): Promise<Finding[]> {
     const pulled = await pullModel(model, {
       cacheDir,
       offline: true,
-      ...(input.config.revision === undefined ? {} : { revision: input.config.revision }),
+      revision: input.config.revision,
     })
     findings.push({ level: 'ok', subject: 'model', text: `${model} in ${pulled.folder}` })
   } catch (error) {
@@ -85,9 +85,7 @@ async function inspectCache(input: CommandInput): Promise<Finding[]> {
 }
 
 function inspectOpenvino(input: CommandInput): Finding {
-  const folders = openvinoArchitectures
-    .filter((arch) => arch === process.arch)
-    .map((arch) => openvinoRuntimeFolder(chooseCacheDir(input), arch))
+  const folders = openvinoRuntimeFolders(chooseCacheDir(input))
   const { found, searched } = findOpenvinoLibrary({ explicitPath: input.config.openvinoLibrary, folders })
   if (found !== undefined) {
     return {

@@ -24,9 +24,9 @@ export const pullCommand: Command = {
       cacheDir,
       offline: config.offline,
       signal,
-      ...(config.revision === undefined ? {} : { revision: config.revision }),
-      ...(config.hfToken === undefined ? {} : { token: config.hfToken }),
-      ...(config.hfEndpoint === undefined ? {} : { endpoint: config.hfEndpoint }),
+      revision: config.revision,
+      token: config.hfToken,
+      endpoint: config.hfEndpoint,
       onProgress: (progress) => bar.update(progress),
     }).finally(() => bar.stop())
     const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })

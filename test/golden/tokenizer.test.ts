@@ -2,11 +2,11 @@
  * surrogates, 1 MB texts, cuts from both ends. The fixture comes from test/fixtures/make-tokenizer-golden.py. */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Tokenizer, Truncation } from '../../src/serving/tokenizer/tokenizer.ts'
 import { createTokenizer } from '../../src/serving/tokenizer/worker-tokenizer.ts'
+import { realModelFolder } from '../fixtures/real-model.ts'
 
 interface GoldenCase {
   readonly text: string
@@ -22,9 +22,7 @@ interface GoldenCase {
   readonly cuts?: readonly { maxTokens: number; truncation: Truncation; ids: readonly number[] }[]
 }
 
-const modelFolder =
-  process.env['AKIDB_TEST_MODEL'] ??
-  join(homedir(), '.cache/akidb-embedding/models/sentence-transformers--all-MiniLM-L6-v2/main')
+const modelFolder = process.env['AKIDB_TEST_MODEL'] ?? realModelFolder
 const tokenizerPath = join(modelFolder, 'tokenizer.json')
 const fixture = new URL('../fixtures/tokenizer/minilm-l6-v2.json', import.meta.url)
 const { cases }: { cases: readonly GoldenCase[] } = JSON.parse(readFileSync(fixture, 'utf8'))

@@ -1,19 +1,20 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeEngineContract, pack } from '../../../test/engine-contract.ts'
+import { cacheDir } from '../../../test/fixtures/real-model.ts'
 import { writeTinyBert } from '../../../test/fixtures/tiny-model.ts'
 import { readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
 import { describeModelPorts } from '../../../test/rectangular-engine-cases.ts'
 import { findOpenvinoLibrary } from '../../hardware/machine/openvino-library.ts'
 import { exportOnnx } from '../../model/onnx-export.ts'
+import { openvinoRuntimeFolders } from '../../model/pull/openvino-runtime.ts'
 import { loadModelSpec, type ModelSpec } from '../../model/spec.ts'
 import { createEngine } from '../create.ts'
 import type { OpenvinoEngineOptions } from './openvino-engine.ts'
 
-const runtimes = join(homedir(), '.cache', 'akidb-embedding', 'runtimes')
-const folders = (await readdir(runtimes).catch(() => [])).map((name) => join(runtimes, name))
+const folders = openvinoRuntimeFolders(cacheDir)
 const explicitPath = process.env['AKIDB_OPENVINO_LIBRARY']
 const { found } = findOpenvinoLibrary({ explicitPath, folders })
 

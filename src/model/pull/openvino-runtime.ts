@@ -68,6 +68,13 @@ export function openvinoRuntimeFolder(cacheDir: string, arch: OpenvinoArchitectu
   return join(cacheDir, 'runtimes', `openvino-${openvinoVersion}-linux-${arch}`)
 }
 
+/** Where pullOpenvinoRuntime puts the libraries for this processor; none where it has no build. */
+export function openvinoRuntimeFolders(cacheDir: string): string[] {
+  return openvinoArchitectures
+    .filter((arch) => arch === process.arch)
+    .map((arch) => openvinoRuntimeFolder(cacheDir, arch))
+}
+
 /** Puts OpenVINO's CPU libraries (88 MB on x64) into the cache, once, from the pinned wheel.
  * @returns the folder that holds libopenvino_c.so.* and what it needs
  * @throws {EmbedError} ENGINE_UNAVAILABLE (no build for this machine), OFFLINE, CACHE_LOCKED, and what downloadWheel

@@ -6,11 +6,7 @@ import { EmbedError, toReason } from '../../errors.ts'
 import { type Cpu, readCpu } from '../../hardware/machine/cpu.ts'
 import { findOpenvinoLibrary } from '../../hardware/machine/openvino-library.ts'
 import { ensureOnnx } from '../../model/onnx-file.ts'
-import {
-  openvinoArchitectures,
-  openvinoRuntimeFolder,
-  pullOpenvinoRuntime,
-} from '../../model/pull/openvino-runtime.ts'
+import { openvinoRuntimeFolders, pullOpenvinoRuntime } from '../../model/pull/openvino-runtime.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { type Golden, compareWithGolden, loadGolden, makeGolden } from './golden.ts'
@@ -117,9 +113,7 @@ async function locateOpenvino(
 ): Promise<string | undefined> {
   if (config.engine === 'onnx') return undefined
   const { cacheDir, signal, onProgress } = options
-  const folders = openvinoArchitectures
-    .filter((arch) => arch === process.arch)
-    .map((arch) => openvinoRuntimeFolder(cacheDir, arch))
+  const folders = openvinoRuntimeFolders(cacheDir)
   let search = findOpenvinoLibrary({ explicitPath: config.openvinoLibrary, folders })
   if (search.found === undefined && config.fetchRuntime && !config.offline) {
     try {

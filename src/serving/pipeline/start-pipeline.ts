@@ -37,11 +37,11 @@ export async function startPipeline(
   const model = await pullModel(config.model, {
     cacheDir,
     offline: config.offline,
-    ...(config.revision === undefined ? {} : { revision: config.revision }),
-    ...(config.hfToken === undefined ? {} : { token: config.hfToken }),
-    ...(config.hfEndpoint === undefined ? {} : { endpoint: config.hfEndpoint }),
-    ...(signal === undefined ? {} : { signal }),
-    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+    revision: config.revision,
+    token: config.hfToken,
+    endpoint: config.hfEndpoint,
+    signal,
+    onProgress: options.onProgress,
   })
   const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
   const tokenizer = await createTokenizer({
