@@ -23,8 +23,10 @@ export class ArithmeticEngine implements Engine {
   running = 0
   isDisposed = false
 
-  /** A sequence that holds `poisonId` fails its batch; one that holds `nanId` gives NaN. */
+  /** A sequence that holds `poisonId` fails its batch, one that holds `refusedNanId` too, as engines that find NaN do;
+   * one that holds `nanId` gives NaN. */
   static readonly poisonId = 666
+  static readonly refusedNanId = 667
   static readonly nanId = 777
 
   constructor(clock: Clock, durationMs: (lengths: readonly number[]) => number) {
@@ -45,6 +47,11 @@ export class ArithmeticEngine implements Engine {
     this.running--
     if (inputIds.includes(ArithmeticEngine.poisonId)) {
       throw new EmbedError('ENGINE_FAILED', { engine: 'arithmetic', reason: 'poison' })
+    }
+    const refused = sequences.findIndex((ids) => ids.includes(ArithmeticEngine.refusedNanId))
+    if (refused !== -1) {
+      const { name, precision } = this.info
+      throw new EmbedError('NON_FINITE_OUTPUT', { index: refused, engine: name, precision })
     }
     const rowsOf = (ids: Int32Array): number[] =>
       options.output === 'tokens' ? [...ids].flatMap((id) => [id, 1]) : [sum(ids), ids.length]

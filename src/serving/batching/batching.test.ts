@@ -175,8 +175,11 @@ describe('errors of the engine', () => {
     expect(await Promise.all(good.map(codeOf))).toEqual(['resolved', 'resolved', 'resolved'])
   })
 
-  it('never lets NaN out, and names the input', async () => {
-    const mixed = queue.admit([sequence(2), sequence(2, ArithmeticEngine.nanId)], { timeoutMs: 10_000 })
+  it.each([
+    ['gives', ArithmeticEngine.nanId],
+    ['refuses', ArithmeticEngine.refusedNanId],
+  ])('never lets out NaN that the engine %s, and names the input', async (_how, id) => {
+    const mixed = queue.admit([sequence(2), sequence(2, id)], { timeoutMs: 10_000 })
     mixed.catch(() => {})
     const good = admit([2])
     await clock.advance(1000)

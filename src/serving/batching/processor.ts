@@ -22,12 +22,19 @@ export async function processBatch(
   }
   if (!(outcome instanceof EmbedError)) return
   if (live.length === 1) {
-    live[0]!.reject(outcome)
+    live[0]!.reject(withIndexInRequest(outcome, live[0]!.index))
     return
   }
   const middle = live.length >> 1
   await processBatch(engine, live.slice(0, middle), clock)
   await processBatch(engine, live.slice(middle), clock)
+}
+
+/** The engine counts within its batch, the caller within the request. */
+function withIndexInRequest(error: EmbedError, index: number): EmbedError {
+  if (error.code !== 'NON_FINITE_OUTPUT') return error
+  const { details } = error as EmbedError<'NON_FINITE_OUTPUT'>
+  return new EmbedError('NON_FINITE_OUTPUT', { ...details, index }, { cause: error })
 }
 
 /** Milliseconds in the engine, or why the whole batch failed. */
