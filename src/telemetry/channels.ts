@@ -2,19 +2,31 @@
  * Prometheus, the dashboard, the tuner and the profiler subscribe; no stage knows them. */
 import { channel } from 'node:diagnostics_channel'
 
-export interface TokenizeDone {
+/** Whose work it was. Compared by identity, never looked into. */
+export interface Provenance {
+  /** The pipeline that published: several may live in one process. */
+  readonly source?: object | undefined
+  /** What the caller gave as EmbedRequest.origin. */
+  readonly origin?: object | undefined
+}
+
+export interface TokenizeDone extends Provenance {
   readonly texts: number
   readonly tokens: number
   readonly truncatedTexts: number
+  /** On the pipeline's monotonic clock. */
+  readonly startedMs?: number
   readonly durationMs: number
 }
 
-export interface BatchDone {
+export interface BatchDone extends Omit<Provenance, 'origin'> {
   readonly engine: string
   readonly sequences: number
   readonly tokens: number
   /** sequences x longest sequence: what a rectangular engine computes. */
   readonly paddedTokens: number
+  /** Tokens of each sequence. */
+  readonly lengths?: readonly number[]
   /** Wait of the batch's oldest input. */
   readonly queueWaitMs: number
   readonly inferenceMs: number
@@ -22,12 +34,35 @@ export interface BatchDone {
   readonly failure?: string
 }
 
-export interface RequestDone {
+/** A batch that a request had inputs in. */
+export interface RequestBatch {
+  /** On the pipeline's monotonic clock. */
+  readonly startedMs: number
+  readonly inferenceMs: number
+  /** Sequences, those of other requests included. */
+  readonly batchSize: number
+  readonly batchTokens: number
+}
+
+export interface RequestDone extends Provenance {
   readonly inputs: number
   readonly tokens: number
+  /** On the pipeline's monotonic clock. */
+  readonly startedMs?: number
   readonly durationMs: number
   /** 'ok' or the code of the error. */
   readonly outcome: string
+  /** Lane of the queue: 'high' or 'normal'. */
+  readonly priority?: string | undefined
+  // Below: known only when the outcome is 'ok'.
+  readonly tokenizeMs?: number | undefined
+  /** Longest wait of its inputs for their batch. */
+  readonly queueWaitMs?: number | undefined
+  /** Longest time of its batches in the engine. */
+  readonly inferenceMs?: number | undefined
+  readonly truncatedInputs?: number | undefined
+  readonly truncatedTokens?: number | undefined
+  readonly batches?: readonly RequestBatch[] | undefined
 }
 
 export interface TypedChannel<Message extends object> {

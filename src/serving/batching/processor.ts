@@ -2,23 +2,25 @@
 import type { Engine } from '../../engines/engine.ts'
 import { findNonFiniteRow } from '../../engines/vectors.ts'
 import { EmbedError, toReason } from '../../errors.ts'
-import { batchDone } from '../../telemetry/channels.ts'
+import { type RequestBatch, batchDone } from '../../telemetry/channels.ts'
 import type { Clock } from './clock.ts'
 import { packBatch } from './packed-batch.ts'
 import type { QueuedInput } from './queue.ts'
 
-/** Settles every input of the batch; never rejects. */
+/** Settles every input of the batch; never rejects.
+ * @param source the pipeline, for telemetry */
 export async function processBatch(
   engine: Engine,
   batch: readonly QueuedInput[],
   clock: Clock,
+  source?: object,
 ): Promise<void> {
   const live = batch.filter((input) => input.isLive())
   if (live.length === 0) return
   const startedMs = clock.nowMs()
   const outcome = await runOnce(engine, live, startedMs)
   if (batchDone.hasSubscribers) {
-    publish(engine, live, startedMs - Math.min(...live.map((input) => input.arrivalMs)), outcome)
+    publish(engine, source, live, startedMs - Math.min(...live.map((input) => input.arrivalMs)), outcome)
   }
   if (!(outcome instanceof EmbedError)) return
   if (live.length === 1) {
@@ -26,8 +28,8 @@ export async function processBatch(
     return
   }
   const middle = live.length >> 1
-  await processBatch(engine, live.slice(0, middle), clock)
-  await processBatch(engine, live.slice(middle), clock)
+  await processBatch(engine, live.slice(0, middle), clock, source)
+  await processBatch(engine, live.slice(middle), clock, source)
 }
 
 /** The engine counts within its batch, the caller within the request. */
@@ -45,15 +47,21 @@ async function runOnce(
 ): Promise<number | EmbedError> {
   const output = live[0]!.output
   try {
-    const result = await engine.embed(packBatch(live.map((input) => input.ids)), { output, normalize: false })
+    const packed = packBatch(live.map((input) => input.ids))
+    const result = await engine.embed(packed, { output, normalize: false })
     const inferenceMs = Number(result.inferenceNs) / 1e6
+    const done: RequestBatch = {
+      startedMs,
+      inferenceMs,
+      batchSize: live.length,
+      batchTokens: packed.inputIds.length,
+    }
     let row = 0
     for (const input of live) {
       const rows = output === 'pooled' ? 1 : input.ids.length
       const values = result.values.subarray(row * result.dimensions, (row + rows) * result.dimensions)
       row += rows
-      if (findNonFiniteRow(values, result.dimensions) === -1)
-        input.resolve(values, { startedMs, inferenceMs })
+      if (findNonFiniteRow(values, result.dimensions) === -1) input.resolve(values, done)
       else {
         const { name, precision } = engine.info
         input.reject(new EmbedError('NON_FINITE_OUTPUT', { index: input.index, engine: name, precision }))
@@ -69,16 +77,19 @@ async function runOnce(
 
 function publish(
   engine: Engine,
+  source: object | undefined,
   live: readonly QueuedInput[],
   queueWaitMs: number,
   outcome: number | EmbedError,
 ): void {
   const lengths = live.map((input) => input.ids.length)
   batchDone.publish({
+    source,
     engine: engine.info.name,
     sequences: live.length,
     tokens: lengths.reduce((sum, length) => sum + length, 0),
     paddedTokens: live.length * Math.max(...lengths),
+    lengths,
     queueWaitMs,
     inferenceMs: typeof outcome === 'number' ? outcome : 0,
     ...(typeof outcome === 'number' ? {} : { failure: outcome.code }),

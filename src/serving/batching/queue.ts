@@ -1,5 +1,6 @@
 /** Admission: a request is taken whole or refused whole, settles exactly once, and frees its place at that moment. */
 import { EmbedError } from '../../errors.ts'
+import type { RequestBatch } from '../../telemetry/channels.ts'
 import type { Clock } from './clock.ts'
 
 export type Output = 'pooled' | 'tokens'
@@ -14,13 +15,8 @@ export interface QueuedInput {
   /** The request is still wanted. */
   readonly isLive: () => boolean
   /** @param rows f32 [1 or ids.length, dimensions], a part of the batch's result */
-  readonly resolve: (rows: Float32Array, timing: BatchTiming) => void
+  readonly resolve: (rows: Float32Array, batch: RequestBatch) => void
   readonly reject: (error: EmbedError) => void
-}
-
-export interface BatchTiming {
-  readonly startedMs: number
-  readonly inferenceMs: number
 }
 
 export interface AdmittedResult {
@@ -30,6 +26,7 @@ export interface AdmittedResult {
   readonly queueMs: number
   /** Longest time of its batches in the engine. */
   readonly inferenceMs: number
+  readonly batches: readonly RequestBatch[]
 }
 
 export interface QueueLimits {
@@ -94,8 +91,7 @@ export class RequestQueue {
     const arrivalMs = this.#clock.nowMs()
     const results: Float32Array[] = Array.from({ length: sequences.length })
     let missing = sequences.length
-    let queueMs = 0
-    let inferenceMs = 0
+    const batches: RequestBatch[] = []
     let live = true
     let release = noop
     try {
@@ -121,11 +117,11 @@ export class RequestQueue {
             output: options.output ?? 'pooled',
             arrivalMs,
             isLive: () => live,
-            resolve: (rows, timing) => {
+            resolve: (rows, batch) => {
               if (!live) return
               results[i] = rows
-              queueMs = Math.max(queueMs, timing.startedMs - arrivalMs)
-              inferenceMs = Math.max(inferenceMs, timing.inferenceMs)
+              // The inputs of one batch resolve one after the other.
+              if (batches.at(-1) !== batch) batches.push(batch)
               missing--
               if (missing > 0) return
               live = false
@@ -146,7 +142,12 @@ export class RequestQueue {
       this.#noteDrain(tokens)
       if (this.#requestCount === 0) for (const wake of this.#onIdle.splice(0)) wake()
     }
-    return { rows: results, queueMs, inferenceMs }
+    return {
+      rows: results,
+      queueMs: Math.max(0, ...batches.map((batch) => batch.startedMs - arrivalMs)),
+      inferenceMs: Math.max(0, ...batches.map((batch) => batch.inferenceMs)),
+      batches,
+    }
   }
 
   /** Refuses what cannot be taken now; also asked before tokenising, with an estimate.

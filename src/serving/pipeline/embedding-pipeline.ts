@@ -3,7 +3,7 @@ import type { Engine } from '../../engines/engine.ts'
 import { normalizeRows, truncateDimensions } from '../../engines/vectors.ts'
 import { EmbedError } from '../../errors.ts'
 import type { ModelSpec } from '../../model/spec.ts'
-import { requestDone, tokenizeDone } from '../../telemetry/channels.ts'
+import { type RequestBatch, requestDone, tokenizeDone } from '../../telemetry/channels.ts'
 import { type BatchLimits, startBatching } from '../batching/batcher.ts'
 import { type Clock, systemClock } from '../batching/clock.ts'
 import { processBatch } from '../batching/processor.ts'
@@ -26,6 +26,8 @@ export interface EmbedRequest {
   readonly output?: 'pooled' | 'tokens'
   readonly timeoutMs?: number | undefined
   readonly signal?: AbortSignal | undefined
+  /** Comes back in the telemetry of this request, so that a subscriber knows whose it is. */
+  readonly origin?: object | undefined
 }
 
 export interface EmbedResponse {
@@ -40,6 +42,17 @@ export interface EmbedResponse {
   readonly tokenizeMs: number
   readonly queueMs: number
   readonly inferenceMs: number
+  readonly batches: readonly RequestBatch[]
+}
+
+/** What the queue holds now. */
+export interface QueueState {
+  /** Accepted and not yet answered. */
+  readonly requests: number
+  /** Tokens of those requests. */
+  readonly tokens: number
+  /** Inputs that wait for a batch. */
+  readonly waitingInputs: number
 }
 
 export interface PipelineLimits extends QueueLimits, BatchLimits {
@@ -66,7 +79,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
     this.#requestTimeoutMs = limits.requestTimeoutMs
     this.#clock = clock
     this.#queue = new RequestQueue(limits, clock)
-    startBatching(this.#queue, limits, clock, (batch) => processBatch(parts.engine, batch, clock))
+    startBatching(this.#queue, limits, clock, (batch) => processBatch(parts.engine, batch, clock, this))
   }
 
   /** Requests accepted and not yet answered. */
@@ -74,23 +87,40 @@ export class EmbeddingPipeline implements AsyncDisposable {
     return this.#queue.requestCount
   }
 
+  get queueState(): QueueState {
+    const { requestCount, tokenCount, waiting } = this.#queue
+    return { requests: requestCount, tokens: tokenCount, waitingInputs: waiting.length }
+  }
+
   /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
    * QUEUE_FULL, REQUEST_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN, ENGINE_FAILED, … */
   async embed(request: EmbedRequest): Promise<EmbedResponse> {
     const startMs = this.#clock.nowMs()
-    let tokens = 0
+    let response: EmbedResponse | undefined
     let outcome = 'ok'
     try {
-      const response = await this.#embed(request, startMs)
-      tokens = response.tokens
+      response = await this.#embed(request, startMs)
       return response
     } catch (error) {
       outcome = error instanceof EmbedError ? error.code : 'INTERNAL'
       throw error
     } finally {
       if (requestDone.hasSubscribers) {
-        const durationMs = this.#clock.nowMs() - startMs
-        requestDone.publish({ inputs: request.inputs.length, tokens, durationMs, outcome })
+        requestDone.publish({
+          source: this,
+          origin: request.origin,
+          inputs: request.inputs.length,
+          tokens: response?.tokens ?? 0,
+          startedMs: startMs,
+          durationMs: this.#clock.nowMs() - startMs,
+          outcome,
+          tokenizeMs: response?.tokenizeMs,
+          queueWaitMs: response?.queueMs,
+          inferenceMs: response?.inferenceMs,
+          truncatedInputs: response?.truncatedInputs,
+          truncatedTokens: response?.truncatedTokens,
+          batches: response?.batches,
+        })
       }
     }
   }
@@ -110,11 +140,18 @@ export class EmbeddingPipeline implements AsyncDisposable {
     const cut = tokenized.filter((input) => input.totalTokens > input.ids.length)
     const tokenizedMs = this.#clock.nowMs()
     if (tokenizeDone.hasSubscribers) {
-      const durationMs = tokenizedMs - startMs
-      tokenizeDone.publish({ texts: sequences.length, tokens, truncatedTexts: cut.length, durationMs })
+      tokenizeDone.publish({
+        source: this,
+        origin: request.origin,
+        texts: sequences.length,
+        tokens,
+        truncatedTexts: cut.length,
+        startedMs: startMs,
+        durationMs: tokenizedMs - startMs,
+      })
     }
 
-    const { rows, queueMs, inferenceMs } = await this.#queue.admit(sequences, {
+    const { rows, queueMs, inferenceMs, batches } = await this.#queue.admit(sequences, {
       output,
       timeoutMs: Math.max(0, timeoutMs - (tokenizedMs - startMs)),
       signal: request.signal,
@@ -136,6 +173,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
       tokenizeMs: tokenizedMs - startMs,
       queueMs,
       inferenceMs,
+      batches,
     }
   }
 
