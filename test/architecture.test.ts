@@ -73,6 +73,7 @@ const packageOwners: Readonly<Record<string, string>> = {
   koffi: 'hardware/ffi/library.ts',
   '@anush008/tokenizers': 'serving/tokenizer/',
   fastify: 'serving/server/',
+  'prom-client': 'serving/server/',
   protobufjs: 'model/',
   hyparquet: 'bulk/',
   'hyparquet-writer': 'bulk/',

@@ -10,6 +10,8 @@ interface KnobExtras {
   tunable?: readonly (number | string | boolean)[]
   /** Kept out of printed configurations. */
   secret?: boolean
+  /** Environment variable, where the field has a name for it already. */
+  variable?: string
   /** Name of the value in --help. */
   placeholder?: string
 }
@@ -42,8 +44,12 @@ export const configSchema = Type.Object(
       }),
     ),
     offline: flag('Use only what is in the cache; never open a connection to fetch something'),
-    hfToken: Type.Optional(string('Token for gated models on the hub', { secret: true })),
-    hfEndpoint: Type.Optional(string('Base URL of the hub or of a mirror', { placeholder: 'url' })),
+    hfToken: Type.Optional(
+      string('Token for gated models on the hub', { secret: true, variable: 'HF_TOKEN' }),
+    ),
+    hfEndpoint: Type.Optional(
+      string('Base URL of the hub or of a mirror', { placeholder: 'url', variable: 'HF_ENDPOINT' }),
+    ),
     // engine
     engine: choice(
       ['auto', 'onnx', 'openvino'],
@@ -147,6 +153,17 @@ export const configSchema = Type.Object(
         default: 'warn',
       },
     ),
+    // observation
+    accessLog: flag('Log one line a request, at level info, whatever logLevel is; silent stays silent'),
+    metrics: Type.Boolean({
+      description: 'Count and measure: GET /metrics for Prometheus, GET /stats for people',
+      default: true,
+    }),
+    metricNames: choice(
+      ['akidb', 'tei'],
+      "tei adds text-embeddings-inference's metric names (te_*) to ours, for dashboards made for it",
+      { default: 'akidb' },
+    ),
   },
   { additionalProperties: false },
 )
@@ -183,12 +200,7 @@ export const knobs: readonly Knob[] = Object.entries(configSchema.properties).ma
     ...rest,
     key: key as ConfigKey,
     flag: `--${toWords(key).join('-')}`,
-    variable:
-      key === 'hfToken'
-        ? 'HF_TOKEN'
-        : key === 'hfEndpoint'
-          ? 'HF_ENDPOINT'
-          : `AKIDB_${toWords(key).join('_').toUpperCase()}`,
+    variable: rest.variable ?? `AKIDB_${toWords(key).join('_').toUpperCase()}`,
     ...(choices === undefined ? {} : { choices }),
   }
 })

@@ -32,18 +32,19 @@ it('tells of tokenisation, batches and the request, with its source and its orig
   expect(tokenized.messages).toEqual([
     expect.objectContaining({ source, origin, texts: 3, tokens: 4 + 4 + 64, truncatedTexts: 1 }),
   ])
-  // Two of a length share a batch, the long one runs alone.
-  expect(batched.messages.map((batch) => [batch.source, batch.lengths, batch.tokens])).toEqual([
-    [source, [4, 4], 8],
-    [source, [64], 64],
-  ])
+  const lengths = batched.messages.flatMap((batch) => batch.lengths)
+  expect(lengths.toSorted((a, b) => a! - b!)).toEqual([4, 4, 64])
+  for (const batch of batched.messages) {
+    expect(batch.source).toBe(source)
+    expect(batch.lengths).toHaveLength(batch.sequences)
+    expect(batch.tokens).toBe(batch.lengths!.reduce((sum, length) => sum + length, 0))
+  }
   const [done] = requested.messages
   expect(requested.messages).toHaveLength(1)
   expect(done).toMatchObject({ source, origin, inputs: 3, tokens: 72, outcome: 'ok', truncatedInputs: 1 })
-  expect(done!.batches!.map((batch) => [batch.batchSize, batch.batchTokens])).toEqual([
-    [2, 8],
-    [1, 64],
-  ])
+  expect(done!.batches!.map((batch) => [batch.batchSize, batch.batchTokens])).toEqual(
+    batched.messages.map((batch) => [batch.sequences, batch.tokens]),
+  )
   for (const { startedMs, inferenceMs } of done!.batches!) {
     expect(startedMs).toBeGreaterThanOrEqual(done!.startedMs! + done!.tokenizeMs!)
     expect(startedMs + inferenceMs).toBeLessThanOrEqual(done!.startedMs! + done!.durationMs)

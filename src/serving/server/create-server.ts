@@ -2,15 +2,20 @@
 import { isUtf8 } from 'node:buffer'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
-import fastify, { type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
+import fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
 import type { Config } from '../../config/schema.ts'
 import { EmbedError } from '../../errors.ts'
+import type { MetricSource } from '../../telemetry/metric-source.ts'
 import type { EmbeddingPipeline } from '../pipeline/embedding-pipeline.ts'
 import type { StartupReport } from '../pipeline/start-pipeline.ts'
 import { compileBodyValidator } from './body-schema.ts'
 import type { ServerContext } from './context.ts'
 import { handleError } from './error-handler.ts'
+import { type ServerMetrics, createServerMetrics } from './prometheus.ts'
+import { type RequestEndListener, observeRequestEnds } from './request-end.ts'
+import { RequestLogController, chooseRequestId, tellRequestIds, writeAccessLog } from './request-log.ts'
 import { registerHealthRoutes } from './routes/health.ts'
+import { registerMetricsRoutes } from './routes/metrics.ts'
 import { registerOpenaiRoutes } from './routes/openai.ts'
 import { registerTeiRoutes } from './routes/tei.ts'
 
@@ -22,12 +27,18 @@ export interface Server extends AsyncDisposable {
   close(): Promise<void>
 }
 
+export interface ServerOptions {
+  readonly pipeline: EmbeddingPipeline
+  readonly startup: StartupReport
+  readonly config: Config
+  /** Shown in /metrics beside the server's own. */
+  readonly metricSources?: readonly MetricSource[]
+  /** Where log lines go. Default stderr. */
+  readonly logStream?: { write(line: string): void }
+}
+
 /** The server borrows the pipeline; whoever made it disposes it. */
-export async function createServer(options: {
-  pipeline: EmbeddingPipeline
-  startup: StartupReport
-  config: Config
-}): Promise<Server> {
+export async function createServer(options: ServerOptions): Promise<Server> {
   const { config, pipeline, startup } = options
   let accepting = true
   const context: ServerContext = {
@@ -40,13 +51,20 @@ export async function createServer(options: {
   }
   const app = fastify({
     // stdout is for people; logs go where a supervisor expects them.
-    logger: config.logLevel === 'silent' ? false : { level: config.logLevel, stream: process.stderr },
-    // One line a request is worth its price only while debugging.
-    logController: new LogController({ disableRequestLogging: config.logLevel !== 'debug' }),
+    logger:
+      config.logLevel === 'silent'
+        ? false
+        : { level: config.logLevel, stream: options.logStream ?? process.stderr },
+    logController: new RequestLogController(),
+    genReqId: chooseRequestId,
     bodyLimit: config.maxBodyBytes,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: true,
   })
+  tellRequestIds(app)
+  const metrics = config.metrics ? createServerMetrics(context, options.metricSources) : undefined
+  app.addHook('onClose', async () => metrics?.[Symbol.dispose]())
+  observeRequestEnds(app, listRequestEndListeners(config, metrics))
   app.setErrorHandler(handleError)
   app.setValidatorCompiler(compileBodyValidator)
   app.setNotFoundHandler((request) => {
@@ -73,6 +91,7 @@ export async function createServer(options: {
     registerOpenaiRoutes(routes, context)
     registerTeiRoutes(routes, context)
     registerHealthRoutes(routes, context)
+    if (metrics !== undefined) registerMetricsRoutes(routes, metrics)
     return Promise.resolve()
   })
 
@@ -93,6 +112,13 @@ export async function createServer(options: {
     close,
     [Symbol.asyncDispose]: close,
   }
+}
+
+function listRequestEndListeners(config: Config, metrics: ServerMetrics | undefined): RequestEndListener[] {
+  const listeners: RequestEndListener[] = []
+  if (metrics !== undefined) listeners.push((end) => metrics.onRequestEnd(end))
+  if (config.accessLog) listeners.push(writeAccessLog)
+  return listeners
 }
 
 /** Node would turn invalid bytes into U+FFFD and embed a text that nobody sent. */

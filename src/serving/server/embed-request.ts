@@ -37,6 +37,7 @@ export async function embedForRequest(
       normalize: request.normalize ?? undefined,
       dimensions: request.dimensions ?? undefined,
       signal: left.signal,
+      origin: reply.request,
     })
   } finally {
     reply.raw.off('close', onClose)

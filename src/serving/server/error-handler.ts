@@ -56,7 +56,8 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   const dialect = request.routeOptions.config.dialect ?? 'openai'
   const status =
     dialect === 'tei' && teiUnprocessable.has(embedError.code) ? 422 : (statusByCode[embedError.code] ?? 500)
-  if (status >= 500 && status !== 504) request.log.error({ err: error }, embedError.message)
+  reply.errorCode = embedError.code
+  logFailure(embedError, status, request)
   if (embedError.code === 'QUEUE_FULL') {
     const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL'>).details
     void reply.header('retry-after', Math.ceil(retryAfterMs / 1000))
@@ -65,6 +66,14 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
     void reply.header('allow', (embedError as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(','))
   }
   void reply.status(status).send(dialect === 'tei' ? toTeiBody(embedError) : toOpenaiBody(embedError, status))
+}
+
+/** Ours to mend are errors, with their stack; a full or stopping server is a warning. What the client did wrong is
+ * told to the client alone: its message may quote the request. */
+function logFailure(error: EmbedError, status: number, { log }: FastifyRequest): void {
+  const { code } = error
+  if (status === 503 || status === 504) log.warn({ code, status }, error.message)
+  else if (status >= 500) log.error({ code, status, err: error }, error.message)
 }
 
 /** `{ error: { message, type, param, code } }`, as OpenAI's clients read it. */
