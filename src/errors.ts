@@ -16,7 +16,11 @@ const messages = {
     `dimensions ${d.dimensions} is out of range; this model gives 1 to ${d.maxDimensions}`,
   UNKNOWN_PROMPT: (d: { promptName: string; known: readonly string[] }) =>
     `the model has no prompt named '${d.promptName}'; it has ${list(d.known)}`,
+  INSTRUCTION_NOT_SUPPORTED: (d: { known: readonly string[] }) =>
+    `the model has no prompt of the form 'Instruct: ...\\nQuery:' to put an instruction into; it has the prompts ${list(d.known)}: leave the instruction out, or use prompt_name`,
   INVALID_REQUEST: (d: { reason: string }) => d.reason,
+  INVALID_HEADER: (d: { header: string; value: string; expects: string }) =>
+    `the header ${d.header} is '${d.value}'; it takes ${d.expects}`,
   INVALID_JSON: (d: { reason: string }) => `the body is not valid JSON: ${d.reason}`,
   BODY_TOO_LARGE: (d: { maxBodyBytes: number }) =>
     `the body is larger than ${d.maxBodyBytes} bytes; split the list, or raise --max-body-bytes`,
@@ -28,6 +32,8 @@ const messages = {
     `${d.path} does not take ${d.method}; it takes ${list(d.allowed)}`,
   SERVED_MODEL_UNKNOWN: (d: { model: string; served: string }) =>
     `the model '${d.model}' is not served here; this server has '${d.served}'`,
+  TASK_NOT_SUPPORTED: (d: { path: string; needs: string; model: string }) =>
+    `${d.path} needs ${d.needs}, '${d.model}' is a dense embedding model; use /embed`,
   TOO_MANY_INPUTS: (d: { inputs: number; maxInputs: number }) =>
     `the list has ${d.inputs} inputs, at most ${d.maxInputs} are taken; split the list, or raise --max-inputs`,
   // queue

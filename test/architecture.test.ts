@@ -17,6 +17,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
   { room: 'hardware/machine/', imports: ['errors.ts', 'hardware/ffi/'] },
   { room: 'engines/engine.ts', imports: [] },
   { room: 'engines/vectors.ts', imports: [] },
+  { room: 'engines/quantize-vectors.ts', imports: [] },
   {
     room: 'engines/pooling/',
     imports: ['errors.ts', 'model/', 'engines/vectors.ts', 'engines/rectangular/padding.ts'],
@@ -56,6 +57,8 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'config/',
       'model/',
       'telemetry/',
+      'engines/vectors.ts',
+      'engines/quantize-vectors.ts',
       'serving/pipeline/',
       'serving/tokenizer/tokenizer.ts',
     ],

@@ -65,7 +65,7 @@ describe('log', () => {
     expect(readLog()).toEqual([])
     failNextRequest(new EmbedError('ENGINE_FAILED', { engine: 'onnx', reason: 'out of memory' }))
     const answer = await post({ inputs: 'a' }, { 'x-request-id': 'abc' })
-    expect(answer.statusCode).toBe(500)
+    expect(answer.statusCode).toBe(424)
     expect(readLog()).toEqual([
       expect.objectContaining({ level: 50, requestId: 'abc', code: 'ENGINE_FAILED', status: 500 }),
     ])

@@ -9,6 +9,7 @@ import { type Clock, systemClock } from '../batching/clock.ts'
 import { processBatch } from '../batching/processor.ts'
 import { type QueueLimits, RequestQueue } from '../batching/queue.ts'
 import type { TokenizedInput, Tokenizer, Truncation } from '../tokenizer/tokenizer.ts'
+import { choosePrompt } from './prompt.ts'
 
 /** A text, or token ids that are taken as they are (special tokens included). */
 export type EmbeddingInput = string | readonly number[]
@@ -17,6 +18,8 @@ export interface EmbedRequest {
   readonly inputs: readonly EmbeddingInput[]
   /** Name of one of the model's prompts; put before each text. */
   readonly promptName?: string | undefined
+  /** Task for models whose prompt is 'Instruct: {task}\nQuery:', put in place of the model's own. */
+  readonly instruction?: string | undefined
   readonly truncation: Truncation
   /** Default true for pooled output, false for tokens. */
   readonly normalize?: boolean | undefined
@@ -25,6 +28,8 @@ export interface EmbedRequest {
   /** 'tokens' gives one row a token. Default 'pooled'. */
   readonly output?: 'pooled' | 'tokens'
   readonly timeoutMs?: number | undefined
+  /** 'high' goes before 'normal', which ages and is never starved. Default 'normal'. */
+  readonly priority?: 'normal' | 'high' | undefined
   readonly signal?: AbortSignal | undefined
   /** Comes back in the telemetry of this request, so that a subscriber knows whose it is. */
   readonly origin?: object | undefined
@@ -93,7 +98,8 @@ export class EmbeddingPipeline implements AsyncDisposable {
   }
 
   /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
-   * QUEUE_FULL, REQUEST_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN, ENGINE_FAILED, … */
+   * INSTRUCTION_NOT_SUPPORTED, QUEUE_FULL, REQUEST_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN,
+   * ENGINE_FAILED, … */
   async embed(request: EmbedRequest): Promise<EmbedResponse> {
     const startMs = this.#clock.nowMs()
     let response: EmbedResponse | undefined
@@ -193,7 +199,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
   }
 
   async #tokenize(request: EmbedRequest): Promise<TokenizedInput[]> {
-    const prompt = this.#promptOf(request.promptName)
+    const prompt = choosePrompt(this.spec, request)
     const { inputs, truncation } = request
     const { maxTokens } = this.spec
     const texts: string[] = []
@@ -230,16 +236,6 @@ export class EmbeddingPipeline implements AsyncDisposable {
       throw new EmbedError('INPUT_TOO_LONG', { index, tokens: totalTokens, maxTokens })
     const start = truncation === 'left' ? totalTokens - maxTokens : 0
     return { ids: Int32Array.from(input.slice(start, start + maxTokens)), totalTokens }
-  }
-
-  #promptOf(promptName: string | undefined): string {
-    const { prompts, defaultPromptName } = this.spec
-    const name = promptName ?? defaultPromptName
-    if (name === undefined) return ''
-    if (!Object.hasOwn(prompts, name)) {
-      throw new EmbedError('UNKNOWN_PROMPT', { promptName: name, known: Object.keys(prompts) })
-    }
-    return prompts[name]!
   }
 
   /** Takes nothing new, waits for what was accepted, then frees the tokenizer and the engine. */

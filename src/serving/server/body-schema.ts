@@ -14,6 +14,22 @@ export const inputsSchema = Type.Union(
   { 'x-expects': 'a text, a list of texts, a list of token ids or a list of lists of token ids' },
 )
 
+/** Fields that mean the same wherever a dialect has them. */
+export const sharedFields = {
+  truncate: optional(Type.Boolean(), 'true to cut texts that are too long, false to refuse them'),
+  truncation_direction: optional(
+    Type.Enum(['Right', 'Left', 'right', 'left']),
+    "'right' to drop the end of a long text, 'left' to drop its beginning",
+  ),
+  prompt_name: optional(Type.String(), "the name of one of the model's prompts"),
+  instruction: optional(
+    Type.String({ minLength: 1 }),
+    "a text: the task, for models whose prompt is 'Instruct: {task}\\nQuery:'",
+  ),
+  normalize: optional(Type.Boolean(), 'true or false'),
+  dimensions: optional(Type.Integer(), 'a whole number: the length of the vectors'),
+}
+
 /** One text or one list of token ids becomes a list of one. */
 export function toInputList(inputs: Static<typeof inputsSchema>): readonly EmbeddingInput[] {
   if (typeof inputs === 'string') return [inputs]
@@ -61,7 +77,10 @@ function describe(
     (a, b) => depth(b) - depth(a) || counts.get(b)! - counts.get(a)!,
   )
   const [field = '', ...rest] = path.slice(1).split('/')
-  const value = [field, ...rest].reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], body)
+  const value = [field, ...rest].reduce<unknown>(
+    (at, key) => (at as Record<string, unknown> | undefined)?.[key],
+    body,
+  )
   const place = field + rest.map((key) => `[${key}]`).join('')
   return `'${place}' is ${show(value)}; '${field}' takes ${expected(schema.properties[field])}`
 }
@@ -71,8 +90,14 @@ function expected(schema: Record<string, unknown> | undefined): string {
   return typeof text === 'string' ? text : 'another value'
 }
 
+/** A value as it was sent, never its 30 MB or its ten thousand levels: those have no room in a message. */
 function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'undefined'
+  if (Array.isArray(value)) return value.length === 0 ? '[]' : `a list of ${value.length}`
+  if (typeof value === 'object' && value !== null) {
+    const [key] = Object.keys(value)
+    return key === undefined ? '{}' : `an object with ${show(key)}`
+  }
+  const text = JSON.stringify(typeof value === 'string' ? value.slice(0, 60) : value) ?? 'undefined'
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
 

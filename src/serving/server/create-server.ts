@@ -1,5 +1,4 @@
 /** The HTTP application: dialects in, vectors out. It knows the pipeline and nothing of engines. */
-import { isUtf8 } from 'node:buffer'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
@@ -11,12 +10,18 @@ import type { StartupReport } from '../pipeline/start-pipeline.ts'
 import { compileBodyValidator } from './body-schema.ts'
 import type { ServerContext } from './context.ts'
 import { handleError } from './error-handler.ts'
+import { parseJsonBodies } from './json-body.ts'
 import { type ServerMetrics, createServerMetrics } from './prometheus.ts'
 import { type RequestEndListener, observeRequestEnds } from './request-end.ts'
 import { RequestLogController, chooseRequestId, tellRequestIds, writeAccessLog } from './request-log.ts'
+import { registerCohereRoutes } from './routes/cohere.ts'
 import { registerHealthRoutes } from './routes/health.ts'
 import { registerMetricsRoutes } from './routes/metrics.ts'
+import { registerOllamaRoutes } from './routes/ollama.ts'
 import { registerOpenaiRoutes } from './routes/openai.ts'
+import { registerTeiInfoRoutes } from './routes/tei-info.ts'
+import { registerTeiOtherTaskRoutes } from './routes/tei-other-tasks.ts'
+import { registerTeiTokenizerRoutes } from './routes/tei-tokenizer.ts'
 import { registerTeiRoutes } from './routes/tei.ts'
 
 export interface Server extends AsyncDisposable {
@@ -69,12 +74,12 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   app.setValidatorCompiler(compileBodyValidator)
   app.setNotFoundHandler((request) => {
     const path = request.url.split('?')[0]!
-    const methods: HTTPMethods[] = ['GET', 'POST']
+    const methods: HTTPMethods[] = ['GET', 'HEAD', 'POST']
     const allowed = methods.filter((method) => app.findRoute({ method, url: path }) !== null)
     if (allowed.length === 0) throw new EmbedError('ROUTE_NOT_FOUND', { method: request.method, path })
     throw new EmbedError('METHOD_NOT_ALLOWED', { method: request.method, path, allowed })
   })
-  refuseInvalidUtf8(app)
+  parseJsonBodies(app, 'application/json')
   // A connection that stays open after its last answer would keep close() waiting for the keep-alive timeout.
   app.addHook('onSend', async (_request, reply) => {
     if (!accepting) void reply.header('connection', 'close')
@@ -90,10 +95,16 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   await app.register((routes) => {
     registerOpenaiRoutes(routes, context)
     registerTeiRoutes(routes, context)
+    registerTeiTokenizerRoutes(routes, context)
+    registerTeiOtherTaskRoutes(routes, context)
+    registerTeiInfoRoutes(routes, context)
+    registerCohereRoutes(routes, context)
     registerHealthRoutes(routes, context)
     if (metrics !== undefined) registerMetricsRoutes(routes, metrics)
     return Promise.resolve()
   })
+  // A scope of its own: it takes bodies of every content type.
+  await app.register((routes) => registerOllamaRoutes(routes, context))
 
   const close = async (): Promise<void> => {
     accepting = false
@@ -119,18 +130,4 @@ function listRequestEndListeners(config: Config, metrics: ServerMetrics | undefi
   if (metrics !== undefined) listeners.push((end) => metrics.onRequestEnd(end))
   if (config.accessLog) listeners.push(writeAccessLog)
   return listeners
-}
-
-/** Node would turn invalid bytes into U+FFFD and embed a text that nobody sent. */
-function refuseInvalidUtf8(app: FastifyInstance): void {
-  const parse = app.getDefaultJsonParser('error', 'error')
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    const bytes = body as Buffer
-    if (!isUtf8(bytes)) {
-      done(new EmbedError('INVALID_JSON', { reason: 'it is not valid UTF-8' }))
-      return
-    }
-    void parse(request, bytes.toString('utf8'), done)
-  })
 }

@@ -2,7 +2,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { EmbedError, type ErrorCode, toReason } from '../../errors.ts'
 
-export type Dialect = 'openai' | 'tei'
+export type Dialect = 'openai' | 'tei' | 'cohere' | 'ollama'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -17,13 +17,17 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
   INVALID_TOKEN_ID: 400,
   INVALID_DIMENSIONS: 400,
   UNKNOWN_PROMPT: 400,
+  INSTRUCTION_NOT_SUPPORTED: 400,
   INVALID_REQUEST: 400,
+  INVALID_HEADER: 400,
   INVALID_JSON: 400,
   BODY_TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,
   ROUTE_NOT_FOUND: 404,
   METHOD_NOT_ALLOWED: 405,
   SERVED_MODEL_UNKNOWN: 404,
+  // TEI's: the request is right, what it depends on is not there
+  TASK_NOT_SUPPORTED: 424,
   TOO_MANY_INPUTS: 400,
   QUEUE_FULL: 429,
   REQUEST_TOO_LARGE: 413,
@@ -41,23 +45,35 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
   INTERNAL: 500,
 } as Record<ErrorCode, number>
 
-/** TEI answers what it could read but not accept with 422. */
-const teiUnprocessable: ReadonlySet<ErrorCode> = new Set([
-  'INPUT_TOO_LONG',
-  'INVALID_TOKEN_ID',
-  'INVALID_DIMENSIONS',
-  'UNKNOWN_PROMPT',
-  'INVALID_REQUEST',
-  'TOO_MANY_INPUTS',
-])
+/** TEI answers what it could read but not accept with 422, and what its backend could not do with 424. */
+const teiStatusByCode: Partial<Record<ErrorCode, number>> = {
+  INPUT_TOO_LONG: 422,
+  INVALID_TOKEN_ID: 422,
+  INVALID_DIMENSIONS: 422,
+  UNKNOWN_PROMPT: 422,
+  INSTRUCTION_NOT_SUPPORTED: 422,
+  INVALID_REQUEST: 422,
+  TOO_MANY_INPUTS: 422,
+  TOKENIZER_FAILED: 422,
+  OUTPUT_NOT_SUPPORTED: 424,
+  ENGINE_FAILED: 424,
+  NON_FINITE_OUTPUT: 424,
+}
+
+/** For paths without a route, which have no dialect of their own. */
+const dialectByPrefix: readonly (readonly [prefix: string, dialect: Dialect])[] = [
+  ['/api/', 'ollama'],
+  ['/v2/', 'cohere'],
+]
 
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const embedError = toEmbedError(error, request)
-  const dialect = request.routeOptions.config.dialect ?? 'openai'
-  const status =
-    dialect === 'tei' && teiUnprocessable.has(embedError.code) ? 422 : (statusByCode[embedError.code] ?? 500)
+  const dialect = dialectOf(request)
+  // Tells whose fault it is, whatever the dialect answers.
+  const ownStatus = statusByCode[embedError.code] ?? 500
+  const status = (dialect === 'tei' ? teiStatusByCode[embedError.code] : undefined) ?? ownStatus
   reply.errorCode = embedError.code
-  logFailure(embedError, status, request)
+  logFailure(embedError, ownStatus, request)
   if (embedError.code === 'QUEUE_FULL') {
     const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL'>).details
     void reply.header('retry-after', Math.ceil(retryAfterMs / 1000))
@@ -65,7 +81,20 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   if (embedError.code === 'METHOD_NOT_ALLOWED') {
     void reply.header('allow', (embedError as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(','))
   }
-  void reply.status(status).send(dialect === 'tei' ? toTeiBody(embedError) : toOpenaiBody(embedError, status))
+  void reply.status(status).send(toBody[dialect](embedError, status))
+}
+
+function dialectOf({ routeOptions, url }: FastifyRequest): Dialect {
+  return (
+    routeOptions.config.dialect ?? dialectByPrefix.find(([prefix]) => url.startsWith(prefix))?.[1] ?? 'openai'
+  )
+}
+
+const toBody: Readonly<Record<Dialect, (error: EmbedError, status: number) => object>> = {
+  openai: toOpenaiBody,
+  tei: toTeiBody,
+  cohere: ({ message, code }) => ({ message, code }),
+  ollama: ({ message, code }) => ({ error: message, code }),
 }
 
 /** Ours to mend are errors, with their stack; a full or stopping server is a warning. What the client did wrong is
@@ -91,6 +120,7 @@ const paramByCode: Partial<Record<ErrorCode, string>> = {
   INVALID_DIMENSIONS: 'dimensions',
   SERVED_MODEL_UNKNOWN: 'model',
   UNKNOWN_PROMPT: 'prompt_name',
+  INSTRUCTION_NOT_SUPPORTED: 'instruction',
 }
 
 /** `{ error, error_type }` with TEI's words for the type, and our code beside them. */
@@ -102,6 +132,9 @@ function toTeiBody(error: EmbedError): object {
     ENGINE_FAILED: 'Backend',
     NON_FINITE_OUTPUT: 'Backend',
     OUTPUT_NOT_SUPPORTED: 'Backend',
+    TASK_NOT_SUPPORTED: 'Backend',
+    INTERNAL: 'Backend',
+    REQUEST_TIMEOUT: 'Overloaded',
     SHUTTING_DOWN: 'Unhealthy',
   }
   return { error: error.message, error_type: types[error.code] ?? 'Validation', code: error.code }

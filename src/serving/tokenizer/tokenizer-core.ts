@@ -2,7 +2,7 @@ import { access, constants } from 'node:fs/promises'
 import type { Encoding, Tokenizer as Library } from '@anush008/tokenizers'
 import { EmbedError, toReason } from '../../errors.ts'
 import { packEncodings, type EncodedText } from './packed-encoding.ts'
-import type { TokenizeOptions } from './tokenizer.ts'
+import type { TextToken, TokenizeOptions } from './tokenizer.ts'
 
 /** A library call takes about this much text: it bounds the memory of the call (about 400 bytes a character at worst). */
 const CALL_CHARS = 65_536
@@ -63,6 +63,15 @@ export class TokenizerCore {
   }
 
   /** @throws {EmbedError} TOKENIZER_FAILED */
+  async inspect(text: string, addSpecialTokens: boolean): Promise<TextToken[]> {
+    try {
+      return toTextTokens(await this.#library.encode(text, null, { addSpecialTokens }), text)
+    } catch (error) {
+      throw new EmbedError('TOKENIZER_FAILED', { reason: toReason(error) }, { cause: error })
+    }
+  }
+
+  /** @throws {EmbedError} TOKENIZER_FAILED */
   async decode(ids: Int32Array, skipSpecialTokens: boolean): Promise<string> {
     if (ids.length === 0) return ''
     try {
@@ -94,6 +103,24 @@ export class TokenizerCore {
     if (tooMany > 0) body = truncation === 'left' ? body.slice(tooMany) : body.slice(0, bodyTokens - tooMany)
     return { ids: prefix.length + suffix.length > 0 ? [...prefix, ...body, ...suffix] : body, totalTokens }
   }
+}
+
+function toTextTokens(encoding: Encoding, text: string): TextToken[] {
+  const tokens = encoding.getTokens()
+  const offsets = encoding.getOffsets()
+  const specialTokensMask = encoding.getSpecialTokensMask()
+  // The library counts in code points.
+  const characters = Array.from(text)
+  const byteStarts = new Int32Array(characters.length + 1)
+  for (const [i, character] of characters.entries()) {
+    byteStarts[i + 1] = byteStarts[i]! + Buffer.byteLength(character)
+  }
+  return encoding.getIds().map((id, i) => {
+    if (specialTokensMask[i] === 1) return { id, text: tokens[i]!, special: true, byteRange: undefined }
+    const [start, stop] = offsets[i] as [number, number]
+    const byteRange = [byteStarts[start]!, byteStarts[stop]!] as const
+    return { id, text: characters.slice(start, stop).join(''), special: false, byteRange }
+  })
 }
 
 export function countChars(texts: readonly string[]): number {

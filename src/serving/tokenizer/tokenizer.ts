@@ -18,9 +18,22 @@ export interface TokenizedInput {
   readonly totalTokens: number
 }
 
+/** One token of a text, for people who look at a tokenizer. */
+export interface TextToken {
+  readonly id: number
+  /** What it stands for in the text; a special token's own name. */
+  readonly text: string
+  /** Added by the tokenizer: stands for nothing in the text. */
+  readonly special: boolean
+  /** UTF-8 bytes of the text, from start to before stop; undefined for a special token. */
+  readonly byteRange: readonly [start: number, stop: number] | undefined
+}
+
 export interface Tokenizer extends AsyncDisposable {
   /** One result a text, in order.
    * @throws {EmbedError} INPUT_TOO_LONG (truncation 'none'; `index` is the place in `texts`), TOKENIZER_FAILED */
   encode(texts: readonly string[], options: TokenizeOptions): Promise<TokenizedInput[]>
+  /** @throws {EmbedError} TOKENIZER_FAILED */
+  inspect(text: string, options?: { addSpecialTokens?: boolean }): Promise<TextToken[]>
   decode(ids: Int32Array, options?: { skipSpecialTokens?: boolean }): Promise<string>
 }

@@ -158,6 +158,25 @@ describe('decode', () => {
   })
 })
 
+describe('inspect', () => {
+  it('tells each token with its bytes in the text, special ones without', async () => {
+    expect(await tokenizer.inspect('CAFÉ 中 hello')).toEqual([
+      { id: 2, text: '[CLS]', special: true, byteRange: undefined },
+      { id: 19, text: 'CAFÉ', special: false, byteRange: [0, 5] },
+      { id: 18, text: '中', special: false, byteRange: [6, 9] },
+      { id: 4, text: 'hello', special: false, byteRange: [10, 15] },
+      { id: 3, text: '[SEP]', special: true, byteRange: undefined },
+    ])
+  })
+
+  it('leaves the added tokens out when asked, and counts an emoji as one character of four bytes', async () => {
+    expect(await tokenizer.inspect('🙂 a', { addSpecialTokens: false })).toEqual([
+      { id: 1, text: '🙂', special: false, byteRange: [0, 4] },
+      { id: 10, text: 'a', special: false, byteRange: [5, 6] },
+    ])
+  })
+})
+
 describe('createTokenizer', () => {
   it('tells what is wrong with the file', async () => {
     await using broken = await writeTokenizerFile('{ "model": ')
@@ -181,6 +200,7 @@ describe('createTokenizer', () => {
     await gone[Symbol.asyncDispose]()
     await gone[Symbol.asyncDispose]()
     await expect(gone.encode(['a'], whole)).rejects.toMatchObject({ code: 'TOKENIZER_FAILED' })
+    await expect(gone.inspect('a')).rejects.toMatchObject({ code: 'TOKENIZER_FAILED' })
     await expect(gone.decode(Int32Array.of(4))).rejects.toMatchObject({ code: 'TOKENIZER_FAILED' })
   })
 })

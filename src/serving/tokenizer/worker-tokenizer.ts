@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { EmbedError } from '../../errors.ts'
 import { unpackEncodings } from './packed-encoding.ts'
 import { countChars, TokenizerCore } from './tokenizer-core.ts'
-import type { TokenizedInput, TokenizeOptions, Tokenizer } from './tokenizer.ts'
+import type { TextToken, TokenizedInput, TokenizeOptions, Tokenizer } from './tokenizer.ts'
 import { WorkerSlot, type WorkerStart } from './worker-slot.ts'
 
 /** Below this a list is not worth splitting. */
@@ -74,8 +74,13 @@ class WorkerTokenizer implements Tokenizer {
     return inputs
   }
 
+  async inspect(text: string, options: { addSpecialTokens?: boolean } = {}): Promise<TextToken[]> {
+    this.#refuseDisposed()
+    return this.#core.inspect(text, options.addSpecialTokens ?? true)
+  }
+
   async decode(ids: Int32Array, options: { skipSpecialTokens?: boolean } = {}): Promise<string> {
-    if (this.#disposed) throw new EmbedError('TOKENIZER_FAILED', { reason: 'the tokenizer is disposed' })
+    this.#refuseDisposed()
     return this.#core.decode(ids, options.skipSpecialTokens ?? false)
   }
 
@@ -85,7 +90,7 @@ class WorkerTokenizer implements Tokenizer {
   }
 
   #check(texts: readonly string[], { maxTokens, addSpecialTokens = true }: TokenizeOptions): void {
-    if (this.#disposed) throw new EmbedError('TOKENIZER_FAILED', { reason: 'the tokenizer is disposed' })
+    this.#refuseDisposed()
     const least = addSpecialTokens ? this.#core.specialTokenCount : 0
     if (!(maxTokens >= least)) {
       const reason = `maxTokens is ${maxTokens}, the special tokens alone are ${least}`
@@ -96,6 +101,10 @@ class WorkerTokenizer implements Tokenizer {
       const reason = `input ${index} has ${texts[index]!.length} characters, at most ${this.#maxTextChars} are taken; split it`
       throw new EmbedError('INVALID_REQUEST', { reason })
     }
+  }
+
+  #refuseDisposed(): void {
+    if (this.#disposed) throw new EmbedError('TOKENIZER_FAILED', { reason: 'the tokenizer is disposed' })
   }
 
   async #run(texts: readonly string[], options: TokenizeOptions): Promise<TokenizedInput[]> {
