@@ -45,6 +45,13 @@ const messages = {
     retryAfterMs: number
   }) =>
     `the queue holds ${d.queuedRequests} of ${d.maxQueuedRequests} requests and ${d.queuedTokens} of ${d.maxQueuedTokens} tokens; retry in ${d.retryAfterMs} ms, or raise --max-queued-requests or --max-queued-tokens`,
+  OVER_OBJECTIVE: (d: {
+    predictedMs: number
+    targetP95Ms: number
+    queuedRequests: number
+    retryAfterMs: number
+  }) =>
+    `the answer would take about ${d.predictedMs} ms behind ${d.queuedRequests} requests, more than the ${d.targetP95Ms} ms of --target-p95-ms; retry in ${d.retryAfterMs} ms`,
   REQUEST_TOO_LARGE: (d: { tokens: number; maxQueuedTokens: number }) =>
     `the request has ${d.tokens} tokens, more than the ${d.maxQueuedTokens} that an empty queue takes; split the list, or raise --max-queued-tokens`,
   REQUEST_TIMEOUT: (d: { timeoutMs: number }) =>
@@ -53,6 +60,8 @@ const messages = {
   SHUTTING_DOWN: (_d: object) => 'the server is shutting down and takes no new requests; use another replica',
   // engine
   ENGINE_FAILED: (d: { engine: string; reason: string }) => `the ${d.engine} engine failed: ${d.reason}`,
+  ENGINE_OUT_OF_MEMORY: (d: { engine: string; sequences: number; tokens: number; reason: string }) =>
+    `the ${d.engine} engine has no memory for ${d.sequences} sequences of ${d.tokens} tokens together: ${d.reason}; shorten the text, or lower --max-batch-tokens or --streams`,
   ENGINE_UNAVAILABLE: (d: { engine: string; reason: string; fix: string }) =>
     `the ${d.engine} engine cannot start: ${d.reason}; ${d.fix}`,
   NO_ENGINE: (d: { tried: readonly string[] }) => `no engine could start:${lines(d.tried)}`,

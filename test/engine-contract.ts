@@ -130,6 +130,7 @@ export function describeEngineContract(
     it('gives finite values only', async () => {
       const result = await engine.embed(pack(Array.from({ length: 40 }, (_, i) => sequence(1 + (i % 16), i))))
       expect(result.values.every(Number.isFinite)).toBe(true)
+      expect(result.nonFiniteSequences).toEqual([])
     })
 
     it('answers calls made at once as it answers them one by one', async () => {
@@ -139,6 +140,19 @@ export function describeEngineContract(
         expect(worstDifference(atOnce[i]!.values, (await engine.embed(batch)).values)).toBeLessThanOrEqual(
           tolerance.absolute,
         )
+      }
+    })
+
+    it('gives a batch that runs alone the same vectors, also beside calls that share', async () => {
+      const batch = pack(ragged())
+      const shared = await engine.embed(batch)
+      const all = await Promise.all([
+        engine.embed(batch, { exclusive: true }),
+        engine.embed(batch),
+        engine.embed(batch, { exclusive: true }),
+      ])
+      for (const { values } of all) {
+        expect(worstDifference(values, shared.values)).toBeLessThanOrEqual(tolerance.absolute)
       }
     })
 

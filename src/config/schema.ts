@@ -77,13 +77,12 @@ export const configSchema = Type.Object(
         unit: 'threads',
       }),
     ),
-    streams: integer('Batches that the engine runs at once; the threads are shared among them', {
-      default: 1,
-      minimum: 1,
-      maximum: 64,
-      unit: 'batches',
-      tunable: [1, 2],
-    }),
+    streams: Type.Optional(
+      integer(
+        'Batches that the engine runs at once, each on its share of the threads; a text that comes alone gets all threads (default: as many as threads, at most 8)',
+        { minimum: 1, maximum: 64, unit: 'batches', tunable: [1, 2, 4, 8] },
+      ),
+    ),
     fetchRuntime: flag('Fetch the OpenVINO runtime into the cache when none is found'),
     openvinoLibrary: Type.Optional(
       string('Path of libopenvino_c.so, when it is not where doctor looks', { placeholder: 'file' }),
@@ -109,6 +108,26 @@ export const configSchema = Type.Object(
       minimum: 0,
       maximum: 1000,
       tunable: [0, 1, 2, 5, 10],
+    }),
+    adaptiveBatching: Type.Boolean({
+      description:
+        'Wait for a fuller batch only where it is cheaper and more requests are expected; false waits for the whole batchTimeoutMs',
+      default: true,
+      tunable: [true, false],
+    }),
+    targetP95Ms: Type.Optional(
+      Type.Number({
+        description:
+          'Latency objective: batches are kept small enough for it, and what could not be answered in time is refused with 429',
+        minimum: 1,
+        maximum: 3_600_000,
+      }),
+    ),
+    priorityHeadStartMs: Type.Number({
+      description: 'A request of high priority overtakes normal ones that came up to this long before it',
+      default: 1000,
+      minimum: 0,
+      maximum: 3_600_000,
     }),
     maxQueuedRequests: integer('Requests that may wait; more are refused with 429', {
       default: 500,

@@ -14,6 +14,8 @@ export interface Embeddings {
   readonly rows: number
   readonly dimensions: number
   readonly normalized: boolean
+  /** Places in the batch of the sequences whose rows hold NaN or infinity, ascending; these rows are not to be used. */
+  readonly nonFiniteSequences: readonly number[]
   /** Time inside the engine, pooling included. */
   readonly inferenceNs: bigint
 }
@@ -23,6 +25,8 @@ export interface EmbedOptions {
   readonly output?: 'pooled' | 'tokens'
   /** L2-normalise the rows. Default true for pooled, false for tokens. */
   readonly normalize?: boolean
+  /** No other call will run beside this one: the engine may give it all it has, for the shortest latency. */
+  readonly exclusive?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -46,7 +50,7 @@ export interface EngineInfo {
   readonly concurrency: number
 }
 
-/** @throws {EmbedError} ENGINE_FAILED, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
+/** @throws {EmbedError} ENGINE_FAILED, ENGINE_OUT_OF_MEMORY, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
 export interface Engine extends AsyncDisposable {
   readonly info: EngineInfo
   embed(batch: PackedBatch, options?: EmbedOptions): Promise<Embeddings>

@@ -65,6 +65,13 @@ export interface RequestDone extends Provenance {
   readonly batches?: readonly RequestBatch[] | undefined
 }
 
+export interface EngineState {
+  readonly engine: string
+  /** False while a dead engine is being replaced. */
+  readonly isHealthy: boolean
+  readonly reason: string
+}
+
 export interface TypedChannel<Message extends object> {
   readonly hasSubscribers: boolean
   publish(message: Message): void
@@ -75,6 +82,7 @@ export interface TypedChannel<Message extends object> {
 export const tokenizeDone: TypedChannel<TokenizeDone> = typed('akidb:tokenize.done')
 export const batchDone: TypedChannel<BatchDone> = typed('akidb:batch.done')
 export const requestDone: TypedChannel<RequestDone> = typed('akidb:request.done')
+export const engineState: TypedChannel<EngineState> = typed('akidb:engine.state')
 
 function typed<Message extends object>(name: string): TypedChannel<Message> {
   return channel(name) as unknown as TypedChannel<Message>

@@ -23,11 +23,15 @@ export class ArithmeticEngine implements Engine {
   running = 0
   isDisposed = false
 
-  /** A sequence that holds `poisonId` fails its batch, one that holds `refusedNanId` too, as engines that find NaN do;
-   * one that holds `nanId` gives NaN. */
+  /** A sequence that holds `poisonId` fails its batch, one that holds `nanId` gives NaN. */
   static readonly poisonId = 666
-  static readonly refusedNanId = 667
   static readonly nanId = 777
+  /** Memory holds batches of so many tokens. */
+  memoryTokens = Infinity
+  /** Most calls that ran at once, and whether any ran beside one that was to run alone. */
+  mostRunning = 0
+  brokeExclusive = false
+  #exclusiveRunning = 0
 
   constructor(clock: Clock, durationMs: (lengths: readonly number[]) => number) {
     this.#clock = clock
@@ -42,16 +46,25 @@ export class ArithmeticEngine implements Engine {
     const lengths = sequences.map((ids) => ids.length)
     this.batches.push(lengths)
     this.running++
+    if (options.exclusive === true) this.#exclusiveRunning++
+    if (this.#exclusiveRunning > 0 && this.running > 1) this.brokeExclusive = true
+    this.mostRunning = Math.max(this.mostRunning, this.running)
     const durationMs = this.#durationMs(lengths)
     await new Promise<void>((resolve) => this.#clock.schedule(durationMs, resolve))
     this.running--
+    if (options.exclusive === true) this.#exclusiveRunning--
+    if (inputIds.length > this.memoryTokens) {
+      const { length: tokens } = inputIds
+      const reason = `memory holds ${this.memoryTokens}`
+      throw new EmbedError('ENGINE_OUT_OF_MEMORY', {
+        engine: 'arithmetic',
+        sequences: lengths.length,
+        tokens,
+        reason,
+      })
+    }
     if (inputIds.includes(ArithmeticEngine.poisonId)) {
       throw new EmbedError('ENGINE_FAILED', { engine: 'arithmetic', reason: 'poison' })
-    }
-    const refused = sequences.findIndex((ids) => ids.includes(ArithmeticEngine.refusedNanId))
-    if (refused !== -1) {
-      const { name, precision } = this.info
-      throw new EmbedError('NON_FINITE_OUTPUT', { index: refused, engine: name, precision })
     }
     const rowsOf = (ids: Int32Array): number[] =>
       options.output === 'tokens' ? [...ids].flatMap((id) => [id, 1]) : [sum(ids), ids.length]
@@ -61,6 +74,7 @@ export class ArithmeticEngine implements Engine {
       rows: values.length / 2,
       dimensions: 2,
       normalized: false,
+      nonFiniteSequences: [...sequences.keys()].filter((i) => sequences[i]!.includes(ArithmeticEngine.nanId)),
       inferenceNs: BigInt(Math.round(durationMs * 1e6)),
     }
   }

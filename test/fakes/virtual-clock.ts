@@ -1,42 +1,68 @@
 import type { Clock } from '../../src/serving/batching/clock.ts'
 
-/** A clock that stands still until it is told to go on; timers fire in order of their time. */
+interface Timer {
+  readonly atMs: number
+  readonly callback: () => void
+  isCancelled: boolean
+}
+
+/** A clock that stands still until it is told to go on; timers fire in order of their time, equal ones in order of call. */
 export class VirtualClock implements Clock {
   #nowMs = 0
-  #timers: { atMs: number; order: number; callback: () => void }[] = []
-  #order = 0
+  /** Sorted by time, the next one last. */
+  readonly #timers: Timer[] = []
+  #pending = 0
 
   nowMs(): number {
     return this.#nowMs
   }
 
   schedule(delayMs: number, callback: () => void): () => void {
-    const timer = { atMs: this.#nowMs + delayMs, order: this.#order++, callback }
-    this.#timers.push(timer)
+    const timer: Timer = { atMs: this.#nowMs + delayMs, callback, isCancelled: false }
+    let place = this.#timers.length
+    while (place > 0 && this.#timers[place - 1]!.atMs <= timer.atMs) place--
+    this.#timers.splice(place, 0, timer)
+    this.#pending++
     return () => {
-      this.#timers = this.#timers.filter((other) => other !== timer)
+      if (timer.isCancelled) return
+      timer.isCancelled = true
+      this.#pending--
     }
   }
 
+  defer(callback: () => void): void {
+    queueMicrotask(callback)
+  }
+
   get pendingTimers(): number {
-    return this.#timers.length
+    return this.#pending
   }
 
   /** Goes on by `durationMs`, firing what is due; microtasks run between timers. */
   async advance(durationMs: number): Promise<void> {
     const endMs = this.#nowMs + durationMs
     await settleMicrotasks()
-    for (;;) {
-      const due = this.#timers.filter((timer) => timer.atMs <= endMs)
-      const next = due.toSorted((a, b) => a.atMs - b.atMs || a.order - b.order)[0]
-      if (next === undefined) break
-      this.#timers = this.#timers.filter((timer) => timer !== next)
-      this.#nowMs = next.atMs
-      next.callback()
-      await settleMicrotasks()
-    }
+    while (this.#fireNext(endMs)) await settleMicrotasks()
     this.#nowMs = endMs
     await settleMicrotasks()
+  }
+
+  /** @returns false when no timer is due by `endMs` */
+  #fireNext(endMs: number): boolean {
+    for (
+      let next = this.#timers.at(-1);
+      next !== undefined && next.atMs <= endMs;
+      next = this.#timers.at(-1)
+    ) {
+      this.#timers.pop()
+      if (next.isCancelled) continue
+      next.isCancelled = true
+      this.#pending--
+      this.#nowMs = next.atMs
+      next.callback()
+      return true
+    }
+    return false
   }
 }
 

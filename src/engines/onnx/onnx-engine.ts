@@ -46,7 +46,6 @@ const cellsPerThread = 256
  * @throws {EmbedError} ENGINE_UNAVAILABLE, LIBRARY_NOT_FOUND, MODEL_FILE_MISSING, MODEL_FILE_CORRUPT, ONNXRUNTIME_STATUS */
 export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engine> {
   const { spec, threads, streams = 1 } = options
-  const threadsPerStream = Math.max(1, Math.floor(threads / streams))
   const fileBytes = await checkOnnxFile(options.onnxPath)
   const api = openLibrary(
     'onnx',
@@ -71,18 +70,18 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
       readOut<OrtMemoryInfo>((out) => api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, out)),
       api.ReleaseMemoryInfo,
     )
-    const session = owned(
-      await createSession(api, env, options.onnxPath, threadsPerStream),
-      api.ReleaseSession,
-    )
-    const ports = readPorts(api, session, spec.hiddenSize)
-    const runners = Array.from({ length: streams }, () => {
+    const createSession = async (sessionThreads: number) =>
+      owned(await loadSession(api, env, options.onnxPath, sessionThreads), api.ReleaseSession)
+    const sharedSession = await createSession(Math.max(1, Math.floor(threads / streams)))
+    const exclusiveSession = streams === 1 ? undefined : await createSession(threads)
+    const ports = readPorts(api, sharedSession, spec.hiddenSize)
+    const createRunner = (session: OrtSession) => {
       const runOptions = owned(
         readOut<OrtRunOptions>((out) => api.CreateRunOptions(out)),
         api.ReleaseRunOptions,
       )
       return createOnnxRunner(api, { session, runOptions, memoryInfo }, ports, spec.padTokenId)
-    })
+    }
     return createRectangularEngine({
       info: {
         name: 'onnx',
@@ -92,7 +91,7 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
         dimensions: ports.output.dimensions,
         maxTokens: spec.maxTokens,
         maxBatchSize: options.maxBatchSize,
-        memoryBytes: fileBytes,
+        memoryBytes: exclusiveSession === undefined ? fileBytes : 2 * fileBytes,
         outputs: ports.output.kind === 'tokens' ? ['pooled', 'tokens'] : ['pooled'],
         concurrency: streams,
       },
@@ -100,12 +99,16 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
       outputKind: ports.output.kind,
       limits: {
         maxRows: options.maxBatchSize,
-        maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threadsPerStream),
+        maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threads),
         lengthMultiple: 1,
         maxTokens: spec.maxTokens,
         overheadCells: 32,
       },
-      runners,
+      runners: {
+        shared: Array.from({ length: streams }, () => createRunner(sharedSession)),
+        exclusive: exclusiveSession === undefined ? undefined : createRunner(exclusiveSession),
+      },
+      isOutOfMemory: (reason) => /bad_alloc|Failed to allocate memory|out of memory/i.test(reason),
       dispose,
     })
   } catch (error) {
@@ -114,7 +117,7 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
   }
 }
 
-async function createSession(
+async function loadSession(
   api: Onnxruntime,
   env: OrtEnv,
   onnxPath: string,

@@ -46,7 +46,6 @@ const cellsPerThread = 1024
  * @throws {EmbedError} ENGINE_UNAVAILABLE, MODEL_FILE_MISSING, MODEL_FILE_CORRUPT, OPENVINO_STATUS */
 export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Promise<Engine> {
   const { spec, precision, threads, streams = 1 } = options
-  const threadsPerStream = Math.max(1, Math.floor(threads / streams))
   const fileBytes = await checkOnnxFile(options.onnxPath)
   const api = openLibrary(
     'openvino',
@@ -55,20 +54,21 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
     'check that all OpenVINO libraries lie in one folder and fit this machine',
   )
   const core = readOut<OvCore>((out) => api.ov_core_create(out))
-  let compiled: OvCompiledModel | undefined
+  const compiled: OvCompiledModel[] = []
   const requests: OvInferRequest[] = []
   const dispose = () => {
     for (const request of requests.splice(0)) api.ov_infer_request_free(request)
-    if (compiled !== undefined) api.ov_compiled_model_free(compiled)
-    compiled = undefined
+    for (const model of compiled.splice(0)) api.ov_compiled_model_free(model)
     api.ov_core_free(core)
   }
   try {
-    compiled = await compile(api, core, options)
-    const ports = readPorts(api, compiled, spec.hiddenSize)
-    for (let i = 0; i < streams; i++) {
-      const model = compiled
-      requests.push(readOut<OvInferRequest>((out) => api.ov_compiled_model_create_infer_request(model, out)))
+    // One compilation for calls that share the threads, one for a call that has them all; what is constant is shared.
+    await compileInto(compiled, api, core, options, streams === 1 ? [1] : [streams, 1])
+    const ports = readPorts(api, compiled[0]!, spec.hiddenSize)
+    const createRunner = (model: OvCompiledModel) => {
+      const request = readOut<OvInferRequest>((out) => api.ov_compiled_model_create_infer_request(model, out))
+      requests.push(request)
+      return createOpenvinoRunner(api, request, ports, spec.padTokenId)
     }
     return createRectangularEngine({
       info: {
@@ -79,7 +79,7 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
         dimensions: ports.output.dimensions,
         maxTokens: spec.maxTokens,
         maxBatchSize: options.maxBatchSize,
-        memoryBytes: precision === 'fp32' ? fileBytes : fileBytes / 2,
+        memoryBytes: (precision === 'fp32' ? fileBytes : fileBytes / 2) * compiled.length,
         outputs: ports.output.kind === 'tokens' ? ['pooled', 'tokens'] : ['pooled'],
         concurrency: streams,
       },
@@ -87,13 +87,17 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
       outputKind: ports.output.kind,
       limits: {
         maxRows: options.maxBatchSize,
-        maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threadsPerStream),
+        maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threads),
         // Each shape met costs time and memory: 300 ragged batches end at 286 MiB instead of 442; 16 and 32 pad more.
         lengthMultiple: 8,
         maxTokens: spec.maxTokens,
         overheadCells: 32,
       },
-      runners: requests.map((request) => createOpenvinoRunner(api, request, ports, spec.padTokenId)),
+      runners: {
+        shared: Array.from({ length: streams }, () => createRunner(compiled[0]!)),
+        exclusive: compiled[1] === undefined ? undefined : createRunner(compiled[1]),
+      },
+      isOutOfMemory: (reason) => /bad_alloc|out of memory|allocate memory/i.test(reason),
       dispose,
     })
   } catch (error) {
@@ -102,28 +106,39 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
   }
 }
 
-async function compile(
+/** Compiles the model once for each number of streams. */
+async function compileInto(
+  compiled: OvCompiledModel[],
   api: Openvino,
   core: OvCore,
-  { onnxPath, precision, threads, streams = 1, cacheDir }: OpenvinoEngineOptions,
-): Promise<OvCompiledModel> {
-  const properties: Record<string, string> = {
+  { onnxPath, precision, threads, cacheDir }: OpenvinoEngineOptions,
+  streamCounts: readonly number[],
+): Promise<void> {
+  const setProperties = (properties: Readonly<Record<string, string>>): void => {
+    for (const [key, value] of Object.entries(properties)) {
+      api.ov_core_set_property(core, 'CPU', 'const char *', key, 'const char *', value)
+    }
+  }
+  setProperties({
     INFERENCE_PRECISION_HINT: precisionHints[precision],
-    PERFORMANCE_HINT: streams === 1 ? 'LATENCY' : 'THROUGHPUT',
-    NUM_STREAMS: String(streams),
     INFERENCE_NUM_THREADS: String(threads),
     // Pinned threads cannot leave a core that something else keeps busy.
     ENABLE_CPU_PINNING: 'NO',
     ...(cacheDir === undefined ? {} : { CACHE_DIR: cacheDir }),
-  }
-  for (const [key, value] of Object.entries(properties)) {
-    api.ov_core_set_property(core, 'CPU', 'const char *', key, 'const char *', value)
-  }
+  })
   const model = await readOutAsync<OvModel>((out) => api.ov_core_read_model.async(core, onnxPath, null, out))
   try {
-    return await readOutAsync<OvCompiledModel>((out) =>
-      api.ov_core_compile_model.async(core, model, 'CPU', 0, out),
-    )
+    for (const streams of streamCounts) {
+      setProperties({
+        PERFORMANCE_HINT: streams === 1 ? 'LATENCY' : 'THROUGHPUT',
+        NUM_STREAMS: String(streams),
+      })
+      compiled.push(
+        await readOutAsync<OvCompiledModel>((out) =>
+          api.ov_core_compile_model.async(core, model, 'CPU', 0, out),
+        ),
+      )
+    }
   } finally {
     api.ov_model_free(model)
   }

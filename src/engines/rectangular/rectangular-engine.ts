@@ -5,6 +5,7 @@ import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '
 import { planRectangles, type Rectangle, type RectangleLimits } from './padding.ts'
 import { poolRectangle } from '../pooling/pooling.ts'
 import { findNonFiniteRow, normalizeRows } from '../vectors.ts'
+import { RunnerSet, type Runners } from './runner-set.ts'
 
 /** One place where a rectangle can run; one rectangle at a time. */
 export interface RectangleRunner {
@@ -19,50 +20,59 @@ export interface RectangularEngineOptions {
   readonly info: EngineInfo
   readonly pooling: Pooling
   readonly outputKind: 'tokens' | 'pooled'
+  /** `maxCells` is that of the whole engine: a runner with a share of the threads gets its share. */
   readonly limits: RectangleLimits
-  readonly runners: readonly RectangleRunner[]
+  readonly runners: Runners
+  /** The failure says that memory ran out. */
+  readonly isOutOfMemory: (reason: string) => boolean
   /** Frees the runtime; called once, when nothing runs any more. */
   readonly dispose: () => void
 }
 
-/** @throws {EmbedError} from embed(): ENGINE_FAILED, OUTPUT_NOT_SUPPORTED, NON_FINITE_OUTPUT, REQUEST_CANCELLED */
+/** @throws {EmbedError} from embed(): ENGINE_FAILED, ENGINE_OUT_OF_MEMORY, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
 export function createRectangularEngine(options: RectangularEngineOptions): Engine {
   const { info, pooling, outputKind, limits } = options
-  const idle = [...options.runners]
-  const waiting: ((runner: RectangleRunner) => void)[] = []
+  const sharedLimits = {
+    ...limits,
+    maxCells: Math.max(1, Math.floor(limits.maxCells / options.runners.shared.length)),
+  }
+  const runners = new RunnerSet(options.runners)
   const running = new Set<Promise<unknown>>()
   let disposal: Promise<void> | undefined
 
-  const acquire = (): RectangleRunner | Promise<RectangleRunner> =>
-    idle.pop() ?? new Promise((resolve) => waiting.push(resolve))
-  const release = (runner: RectangleRunner): void => {
-    const next = waiting.shift()
-    if (next === undefined) idle.push(runner)
-    else next(runner)
-  }
-
   const runAll = async (
     batch: PackedBatch,
-    signal: AbortSignal | undefined,
+    { signal, exclusive = false }: EmbedOptions,
     read: (output: Float32Array, rectangle: Rectangle) => void,
   ): Promise<bigint> => {
-    const runner = await acquire()
+    const { runner, isExclusive, release } = await runners.acquire(exclusive)
     const cancel = () => runner.cancel?.()
     try {
       signal?.addEventListener('abort', cancel)
       const startNs = process.hrtime.bigint()
-      for (const rectangle of planRectangles(batch.cumulativeLengths, limits)) {
+      const rectangles = planRectangles(batch.cumulativeLengths, isExclusive ? limits : sharedLimits)
+      for (const rectangle of rectangles) {
         throwIfAborted(signal)
         await runner.run(batch, rectangle, (output) => read(output, rectangle))
       }
       return process.hrtime.bigint() - startNs
     } catch (error) {
       throwIfAborted(signal)
-      throw new EmbedError('ENGINE_FAILED', { engine: info.name, reason: toReason(error) }, { cause: error })
+      throw toEngineError(error, batch)
     } finally {
       signal?.removeEventListener('abort', cancel)
-      release(runner)
+      release()
     }
+  }
+
+  const toEngineError = (cause: unknown, { inputIds, cumulativeLengths }: PackedBatch): EmbedError => {
+    const reason = toReason(cause)
+    if (!options.isOutOfMemory(reason)) {
+      return new EmbedError('ENGINE_FAILED', { engine: info.name, reason }, { cause })
+    }
+    const sequences = cumulativeLengths.length - 1
+    const tokens = inputIds.length
+    return new EmbedError('ENGINE_OUT_OF_MEMORY', { engine: info.name, sequences, tokens, reason }, { cause })
   }
 
   const embed = async (
@@ -78,18 +88,21 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
     const rows = output === 'tokens' ? batch.inputIds.length : batch.cumulativeLengths.length - 1
     const normalize = rest.normalize ?? output === 'pooled'
     const values = new Float32Array(rows * dimensions)
-    const inferenceNs = await runAll(batch, rest.signal, (hidden, rectangle) => {
+    const inferenceNs = await runAll(batch, rest, (hidden, rectangle) => {
       if (output === 'tokens') copyTokens(hidden, rectangle, batch.cumulativeLengths, dimensions, values)
       else if (outputKind === 'pooled') copyRows(hidden, rectangle, dimensions, values)
       else poolRectangle(pooling, hidden, rectangle, batch.cumulativeLengths, dimensions, values)
     })
-    const bad = findNonFiniteRow(values, dimensions)
-    if (bad !== -1) {
-      const index = output === 'pooled' ? bad : sequenceOfToken(batch.cumulativeLengths, bad)
-      throw new EmbedError('NON_FINITE_OUTPUT', { index, engine: info.name, precision: info.precision })
-    }
+    const nonFiniteSequences =
+      findNonFiniteRow(values, dimensions) === -1
+        ? []
+        : listNonFiniteSequences(
+            values,
+            dimensions,
+            output === 'tokens' ? batch.cumulativeLengths : undefined,
+          )
     if (normalize) normalizeRows(values, rows, dimensions)
-    return { values, rows, dimensions, normalized: normalize, inferenceNs }
+    return { values, rows, dimensions, normalized: normalize, nonFiniteSequences, inferenceNs }
   }
 
   return {
@@ -170,8 +183,17 @@ function copyRows(
   })
 }
 
-function sequenceOfToken(cumulativeLengths: Int32Array, token: number): number {
-  let sequence = 0
-  while (cumulativeLengths[sequence + 1]! <= token) sequence++
-  return sequence
+/** @param cumulativeLengths rows of each sequence; absent: one row each */
+function listNonFiniteSequences(
+  values: Float32Array,
+  dimensions: number,
+  cumulativeLengths: Int32Array | undefined,
+): number[] {
+  const sequences =
+    cumulativeLengths === undefined ? values.length / dimensions : cumulativeLengths.length - 1
+  const rowOf = (sequence: number): number => cumulativeLengths?.[sequence] ?? sequence
+  return Array.from({ length: sequences }, (_, sequence) => sequence).filter((sequence) => {
+    const rows = values.subarray(rowOf(sequence) * dimensions, rowOf(sequence + 1) * dimensions)
+    return findNonFiniteRow(rows, dimensions) !== -1
+  })
 }

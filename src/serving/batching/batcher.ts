@@ -1,5 +1,9 @@
-/** When a batch closes and what goes into it. An idle engine gets work at once; a busy one lets it collect. */
+/** When a batch closes. An idle engine gets work at once; a busy one lets it collect as long as that pays. */
+import { ArrivalRate } from './arrival-rate.ts'
+import { selectBatch } from './batch-selection.ts'
 import type { Clock } from './clock.ts'
+import type { BatchCostModel } from './cost-model.ts'
+import type { BatchOutcome } from './processor.ts'
 import type { QueuedInput, RequestQueue } from './queue.ts'
 
 export interface BatchLimits {
@@ -8,92 +12,96 @@ export interface BatchLimits {
   readonly maxBatchTokens: number
   /** Ceiling of the wait for a fuller batch once a place in the engine is free but another batch still runs. */
   readonly batchTimeoutMs: number
+  /** Wait only where a fuller batch is cheaper and more is expected; false waits up to the ceiling every time. */
+  readonly adaptiveBatching: boolean
+  /** Time from arrival to answer that batches are kept small enough for. */
+  readonly targetP95Ms?: number | undefined
   /** Batches in the engine at once. */
   readonly concurrency: number
 }
 
-/** Share of a batch that may be padding, and tokens that are always allowed: a batch of its own costs more than
- * padding 64 tokens away (MiniLM on two cores: 1.2 ms for an empty pass, 1.1 ms for 64 tokens). */
-const maxPaddingRatio = 0.2
-const freePaddingTokens = 64
+/** A batch may take this share of the time that a request has; the rest is for its wait. */
+const batchShareOfTarget = 0.5
 
 /** Takes what the queue admits and runs it in batches, for as long as the queue lives.
- * @param run processes a batch and never rejects */
+ * @param costs learns from the batches
+ * @param run processes a batch and never rejects; `exclusive` when nothing else will run meanwhile */
 export function startBatching(
   queue: RequestQueue,
   limits: BatchLimits,
   clock: Clock,
-  run: (batch: readonly QueuedInput[]) => Promise<void>,
+  costs: BatchCostModel,
+  run: (batch: readonly QueuedInput[], exclusive: boolean) => Promise<BatchOutcome>,
 ): void {
+  const { concurrency, targetP95Ms = Infinity } = limits
+  const arrivals = new ArrivalRate()
   let running = 0
+  let isExclusive = false
   let isScheduled = false
-  let isTimerSet = false
+  let cancelWake: (() => void) | undefined
+  /** What memory is known to hold. */
+  let safeTokens = limits.maxBatchTokens
 
   const dispatch = (): void => {
-    while (running < limits.concurrency) {
-      const batch = selectBatch(queue.waiting, limits)
-      if (batch.length === 0) return
-      const isFull = batch.length < queue.waiting.length || batch.length === limits.maxBatchSize
-      const waitedMs = clock.nowMs() - queue.waiting[0]!.arrivalMs
-      if (running > 0 && !isFull && waitedMs < limits.batchTimeoutMs) {
-        if (!isTimerSet) wakeIn(limits.batchTimeoutMs - waitedMs)
+    // An even share for each place in the engine, unless that makes batches too small to be efficient.
+    const share = Math.ceil(queue.waitingTokens / concurrency)
+    const isIdle = running === 0
+    for (;;) {
+      if (running === concurrency || isExclusive) return
+      const line = queue.nextLine()
+      if (line === undefined) return
+      const isShared = concurrency > 1 && (isIdle || limits.adaptiveBatching)
+      const enoughTokens = isShared ? Math.max(share, costs.efficientTokens) : Infinity
+      const maxBatchTokens = Math.min(safeTokens, costs.tokensWithin(targetP95Ms * batchShareOfTarget))
+      const batch = selectBatch(line, { maxBatchSize: limits.maxBatchSize, maxBatchTokens, enoughTokens })
+      // With less than one input a place nobody else is in want of a place: the batch may have the whole engine.
+      const isAlone = running === 0 && queue.waitingCount === batch.length
+      const waitMs = isIdle || batch.length < line.size ? 0 : worthwhileWaitMs(batch)
+      if (waitMs > 0) {
+        cancelWake ??= clock.schedule(waitMs, () => {
+          cancelWake = undefined
+          dispatch()
+        })
         return
       }
-      queue.remove(new Set(batch))
-      running++
-      void run(batch).finally(() => {
-        running--
-        dispatch()
-      })
+      for (const input of batch) line.delete(input)
+      void start(batch, isAlone && batch.length < concurrency)
     }
   }
-  const wakeIn = (delayMs: number): void => {
-    isTimerSet = true
-    clock.schedule(delayMs, () => {
-      isTimerSet = false
-      dispatch()
-    })
+
+  const start = async (batch: readonly QueuedInput[], exclusive: boolean): Promise<void> => {
+    running++
+    isExclusive = exclusive
+    const { tokens, inferenceMs, outOfMemoryTokens = Infinity } = await run(batch, exclusive)
+    running--
+    if (exclusive) isExclusive = false
+    else if (inferenceMs !== undefined) costs.observe(tokens, inferenceMs)
+    safeTokens = Math.min(safeTokens, Math.max(1, Math.floor(outOfMemoryTokens / 2)))
+    dispatch()
   }
-  // One look at the queue per turn of the event loop: requests parsed in the same turn share a batch.
-  queue.onArrival = () => {
+
+  /** How long a batch that all waiting inputs fit in should wait for more. */
+  const worthwhileWaitMs = (batch: readonly QueuedInput[]): number => {
+    const oldest = batch[0]!
+    if (oldest.priority === 'high' || batch.length === limits.maxBatchSize) return 0
+    const nowMs = clock.nowMs()
+    const tokens = batch.reduce((sum, input) => sum + input.ids.length, 0)
+    const waitedMs = nowMs - oldest.arrivalMs
+    const slackMs = targetP95Ms - waitedMs - costs.predictMs(tokens)
+    const leftMs = Math.min(limits.batchTimeoutMs - waitedMs, slackMs)
+    if (!limits.adaptiveBatching) return leftMs
+    const isEfficient = tokens >= costs.efficientTokens
+    const expectedInputs = arrivals.perMs(nowMs) * leftMs
+    return isEfficient || expectedInputs < 1 ? 0 : leftMs
+  }
+
+  queue.onArrival = (inputs) => {
+    arrivals.note(inputs, clock.nowMs())
     if (isScheduled) return
     isScheduled = true
-    queueMicrotask(() => {
+    clock.defer(() => {
       isScheduled = false
       dispatch()
     })
   }
-}
-
-/** The oldest input and its neighbours in length, as many as the limits take. */
-export function selectBatch(
-  waiting: readonly QueuedInput[],
-  limits: Pick<BatchLimits, 'maxBatchSize' | 'maxBatchTokens'>,
-): QueuedInput[] {
-  const oldest = waiting[0]
-  if (oldest === undefined) return []
-  const byLength = waiting
-    .filter((input) => input.output === oldest.output)
-    .toSorted((a, b) => a.ids.length - b.ids.length)
-  let low = byLength.indexOf(oldest)
-  let high = low
-  let tokens = oldest.ids.length
-  const fits = (from: number, to: number, added: QueuedInput): boolean => {
-    const padded = (to - from + 1) * byLength[to]!.ids.length
-    const padding = padded - tokens - added.ids.length
-    return padded <= limits.maxBatchTokens && padding <= freePaddingTokens + maxPaddingRatio * padded
-  }
-  while (high - low + 1 < limits.maxBatchSize) {
-    const shorter = byLength[low - 1]
-    const longer = byLength[high + 1]
-    const takesShorter = shorter !== undefined && fits(low - 1, high, shorter)
-    const takesLonger = longer !== undefined && fits(low, high + 1, longer)
-    if (!takesShorter && !takesLonger) break
-    // The side that is closer in length wastes less.
-    const gapBelow = takesShorter ? byLength[low]!.ids.length - shorter.ids.length : Infinity
-    const gapAbove = takesLonger ? longer.ids.length - byLength[high]!.ids.length : Infinity
-    const added = gapBelow <= gapAbove ? byLength[--low]! : byLength[++high]!
-    tokens += added.ids.length
-  }
-  return byLength.slice(low, high + 1)
 }

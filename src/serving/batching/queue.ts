@@ -2,8 +2,12 @@
 import { EmbedError } from '../../errors.ts'
 import type { RequestBatch } from '../../telemetry/channels.ts'
 import type { Clock } from './clock.ts'
+import { WaitingLine } from './waiting-line.ts'
 
 export type Output = 'pooled' | 'tokens'
+export const priorities = ['normal', 'high'] as const
+/** 'high' overtakes what is normal and came up to `priorityHeadStartMs` earlier. */
+export type Priority = (typeof priorities)[number]
 
 /** One sequence on its way through the batcher. */
 export interface QueuedInput {
@@ -11,6 +15,7 @@ export interface QueuedInput {
   readonly index: number
   readonly ids: Int32Array
   readonly output: Output
+  readonly priority: Priority
   readonly arrivalMs: number
   /** The request is still wanted. */
   readonly isLive: () => boolean
@@ -32,33 +37,47 @@ export interface AdmittedResult {
 export interface QueueLimits {
   readonly maxQueuedRequests: number
   readonly maxQueuedTokens: number
+  /** A normal request is refused when it could not be answered within this time. */
+  readonly targetP95Ms?: number | undefined
+  readonly priorityHeadStartMs: number
 }
 
 export interface AdmitOptions {
-  readonly output?: Output
+  readonly output?: Output | undefined
+  readonly priority?: Priority | undefined
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined
+}
+
+/** A request's place in the queue, held from before its tokenisation until it settles. */
+export interface Reservation {
+  /** Gives the rows in order. Call once.
+   * @throws {EmbedError} QUEUE_FULL, REQUEST_TOO_LARGE (the exact tokens do not fit), REQUEST_TIMEOUT,
+   * REQUEST_CANCELLED, or what the engine answered for the input */
+  submit(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult>
+  /** Frees the place; harmless when it is free already. */
+  release(): void
 }
 
 export class RequestQueue {
   readonly #limits: QueueLimits
   readonly #clock: Clock
-  #waiting: QueuedInput[] = []
+  readonly #predictDrainMs: (tokens: number) => number
+  readonly #lines = new Map<string, WaitingLine>()
   #requestCount = 0
   #tokenCount = 0
-  #closed = false
-  #onArrival: () => void = noop
-  #onIdle: (() => void)[] = []
-  /** Exponential mean of tokens done a millisecond, for Retry-After. */
-  #drainTokensPerMs = 0
-  #lastDrainMs: number | undefined
+  #isClosed = false
+  #onArrival: (inputs: number) => void = noop
+  readonly #onIdle: (() => void)[] = []
 
-  constructor(limits: QueueLimits, clock: Clock) {
+  /** @param predictDrainMs time until so many tokens are worked off; 0 while unknown */
+  constructor(limits: QueueLimits, clock: Clock, predictDrainMs: (tokens: number) => number = () => 0) {
     this.#limits = limits
     this.#clock = clock
+    this.#predictDrainMs = predictDrainMs
   }
 
-  /** Requests accepted and not yet settled. */
+  /** Requests accepted and not yet settled, those under tokenisation included. */
   get requestCount(): number {
     return this.#requestCount
   }
@@ -68,111 +87,104 @@ export class RequestQueue {
     return this.#tokenCount
   }
 
-  /** Inputs that wait for a batch, oldest first; the batcher removes what it takes. */
-  get waiting(): readonly QueuedInput[] {
-    return this.#waiting
+  /** Inputs that wait for a batch. */
+  get waitingCount(): number {
+    return this.#sumOverLines((line) => line.size)
   }
 
-  set onArrival(listener: () => void) {
+  /** Their tokens. */
+  get waitingTokens(): number {
+    return this.#sumOverLines((line) => line.tokens)
+  }
+
+  /** Inputs that wait, those of one priority and output together. */
+  *waiting(): Generator<QueuedInput> {
+    for (const line of this.#lines.values()) yield* line
+  }
+
+  set onArrival(listener: (inputs: number) => void) {
     this.#onArrival = listener
   }
 
-  /** Takes a tokenised request and gives its rows in order.
-   * @throws {EmbedError} QUEUE_FULL, REQUEST_TOO_LARGE, SHUTTING_DOWN, REQUEST_TIMEOUT, REQUEST_CANCELLED,
-   * or what the engine answered for the input */
-  async admit(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
-    if (this.#closed) throw new EmbedError('SHUTTING_DOWN', {})
-    if (options.signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {})
-    const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
-    this.checkRoom(tokens)
-
+  /** Takes a place for a request of about `estimatedTokens`, so that what is refused costs no tokenisation.
+   * @throws {EmbedError} QUEUE_FULL, SHUTTING_DOWN */
+  reserve(estimatedTokens: number, priority: Priority = 'normal'): Reservation {
+    if (this.#isClosed) throw new EmbedError('SHUTTING_DOWN', {})
+    // An estimate does not tell that a request never fits: the exact count, once it is known, does.
+    let tokens = estimatedTokens > this.#limits.maxQueuedTokens ? 1 : estimatedTokens
+    this.#checkRoom(tokens, priority)
     this.#requestCount++
     this.#tokenCount += tokens
-    const arrivalMs = this.#clock.nowMs()
-    const results: Float32Array[] = Array.from({ length: sequences.length })
-    let missing = sequences.length
-    const batches: RequestBatch[] = []
-    let live = true
-    let release = noop
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const fail = (error: EmbedError): void => {
-          if (!live) return
-          live = false
-          reject(error)
-        }
-        const cancelTimer = this.#clock.schedule(options.timeoutMs, () =>
-          fail(new EmbedError('REQUEST_TIMEOUT', { timeoutMs: options.timeoutMs })),
-        )
-        const onAbort = (): void => fail(new EmbedError('REQUEST_CANCELLED', {}))
-        options.signal?.addEventListener('abort', onAbort, { once: true })
-        release = () => {
-          cancelTimer()
-          options.signal?.removeEventListener('abort', onAbort)
-        }
-        for (const [i, ids] of sequences.entries()) {
-          this.#waiting.push({
-            index: i,
-            ids,
-            output: options.output ?? 'pooled',
-            arrivalMs,
-            isLive: () => live,
-            resolve: (rows, batch) => {
-              if (!live) return
-              results[i] = rows
-              // The inputs of one batch resolve one after the other.
-              if (batches.at(-1) !== batch) batches.push(batch)
-              missing--
-              if (missing > 0) return
-              live = false
-              resolve()
-            },
-            reject: fail,
-          })
-        }
-        if (sequences.length === 0) resolve()
-        this.#onArrival()
-      })
-    } finally {
-      live = false
-      release()
+    const reservedTokens = tokens
+    let isHeld = true
+    const release = (): void => {
+      if (!isHeld) return
+      isHeld = false
       this.#requestCount--
       this.#tokenCount -= tokens
-      this.#dropDead()
-      this.#noteDrain(tokens)
       if (this.#requestCount === 0) for (const wake of this.#onIdle.splice(0)) wake()
     }
     return {
-      rows: results,
-      queueMs: Math.max(0, ...batches.map((batch) => batch.startedMs - arrivalMs)),
-      inferenceMs: Math.max(0, ...batches.map((batch) => batch.inferenceMs)),
-      batches,
+      release,
+      submit: async (sequences, options) => {
+        try {
+          const exactTokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
+          this.#tokenCount -= tokens
+          tokens = 0
+          const { maxQueuedTokens } = this.#limits
+          if (exactTokens > maxQueuedTokens) {
+            throw new EmbedError('REQUEST_TOO_LARGE', { tokens: exactTokens, maxQueuedTokens })
+          }
+          if (exactTokens > reservedTokens) this.#checkRoom(exactTokens, priority, 1)
+          tokens = exactTokens
+          this.#tokenCount += tokens
+          if (options.signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {})
+          return await this.#settle(sequences, options)
+        } finally {
+          release()
+        }
+      },
     }
   }
 
-  /** Refuses what cannot be taken now; also asked before tokenising, with an estimate.
-   * @throws {EmbedError} QUEUE_FULL, REQUEST_TOO_LARGE */
-  checkRoom(tokens: number): void {
-    const { maxQueuedRequests, maxQueuedTokens } = this.#limits
+  /** Takes a tokenised request and gives its rows in order. @throws {EmbedError} as reserve() and submit() */
+  async admit(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
+    const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
+    const { maxQueuedTokens } = this.#limits
     if (tokens > maxQueuedTokens) throw new EmbedError('REQUEST_TOO_LARGE', { tokens, maxQueuedTokens })
-    if (this.#requestCount < maxQueuedRequests && this.#tokenCount + tokens <= maxQueuedTokens) return
-    throw new EmbedError('QUEUE_FULL', {
-      queuedRequests: this.#requestCount,
-      maxQueuedRequests,
-      queuedTokens: this.#tokenCount,
-      maxQueuedTokens,
-      retryAfterMs: this.#estimateDrainMs(),
-    })
+    return this.reserve(tokens, options.priority).submit(sequences, options)
   }
 
-  /** Removes inputs that were put into a batch. */
-  remove(taken: ReadonlySet<QueuedInput>): void {
-    this.#waiting = this.#waiting.filter((input) => !taken.has(input))
+  /** Why a request of the least size would be refused now; undefined when there is room. */
+  get refusal(): EmbedError | undefined {
+    try {
+      if (this.#isClosed) throw new EmbedError('SHUTTING_DOWN', {})
+      this.#checkRoom(1, 'normal')
+      return undefined
+    } catch (error) {
+      return error as EmbedError
+    }
+  }
+
+  /** The line whose oldest input is next; undefined when none waits. */
+  nextLine(): WaitingLine | undefined {
+    let next: WaitingLine | undefined
+    let nextMs = Infinity
+    for (const line of this.#lines.values()) {
+      const { oldest } = line
+      if (oldest === undefined) continue
+      // Ageing: a priority request overtakes only what came a little earlier, so nothing waits for ever.
+      const headStartMs = oldest.priority === 'high' ? this.#limits.priorityHeadStartMs : 0
+      if (oldest.arrivalMs - headStartMs >= nextMs) continue
+      next = line
+      nextMs = oldest.arrivalMs - headStartMs
+    }
+    return next
   }
 
   /** Refuses new requests from now on. */
   close(): void {
-    this.#closed = true
+    this.#isClosed = true
   }
 
   /** Settles when every accepted request has. */
@@ -180,26 +192,111 @@ export class RequestQueue {
     if (this.#requestCount > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve))
   }
 
-  #dropDead(): void {
-    if (this.#waiting.some((input) => !input.isLive())) {
-      this.#waiting = this.#waiting.filter((input) => input.isLive())
+  async #settle(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
+    const { output = 'pooled', priority = 'normal', timeoutMs, signal } = options
+    const arrivalMs = this.#clock.nowMs()
+    const rows: Float32Array[] = Array.from({ length: sequences.length })
+    let missing = sequences.length
+    const batches: RequestBatch[] = []
+    if (missing === 0) return { rows, queueMs: 0, inferenceMs: 0, batches }
+    let isLive = true
+    const isStillLive = (): boolean => isLive
+    const line = this.#lineOf(output, priority)
+    const inputs: QueuedInput[] = []
+    let release = noop
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const fail = (error: EmbedError): void => {
+          if (!isLive) return
+          isLive = false
+          for (const input of inputs) line.delete(input)
+          reject(error)
+        }
+        const cancelTimer = this.#clock.schedule(timeoutMs, () =>
+          fail(new EmbedError('REQUEST_TIMEOUT', { timeoutMs })),
+        )
+        const onAbort = (): void => fail(new EmbedError('REQUEST_CANCELLED', {}))
+        signal?.addEventListener('abort', onAbort, { once: true })
+        release = () => {
+          cancelTimer()
+          signal?.removeEventListener('abort', onAbort)
+        }
+        for (const [index, ids] of sequences.entries()) {
+          const input: QueuedInput = {
+            index,
+            ids,
+            output,
+            priority,
+            arrivalMs,
+            isLive: isStillLive,
+            resolve: (values, batch) => {
+              if (!isLive) return
+              rows[index] = values
+              // The inputs of one batch resolve one after the other.
+              if (batches.at(-1) !== batch) batches.push(batch)
+              missing--
+              if (missing > 0) return
+              isLive = false
+              resolve()
+            },
+            reject: fail,
+          }
+          inputs.push(input)
+          line.add(input)
+        }
+        this.#onArrival(inputs.length)
+      })
+    } finally {
+      release()
+    }
+    return {
+      rows,
+      queueMs: Math.max(...batches.map((batch) => batch.startedMs - arrivalMs)),
+      inferenceMs: Math.max(...batches.map((batch) => batch.inferenceMs)),
+      batches,
     }
   }
 
-  #noteDrain(tokens: number): void {
-    const nowMs = this.#clock.nowMs()
-    const elapsedMs = nowMs - (this.#lastDrainMs ?? nowMs)
-    this.#lastDrainMs = nowMs
-    if (elapsedMs <= 0) return
-    const weight = 1 - Math.exp(-elapsedMs / 1000)
-    this.#drainTokensPerMs += weight * (tokens / elapsedMs - this.#drainTokensPerMs)
+  #lineOf(output: Output, priority: Priority): WaitingLine {
+    const key = `${output} ${priority}`
+    let line = this.#lines.get(key)
+    if (line === undefined) this.#lines.set(key, (line = new WaitingLine()))
+    return line
   }
 
-  /** Until half of what waits is done, at the rate of the last second. */
-  #estimateDrainMs(): number {
-    const rate = this.#drainTokensPerMs
-    return rate > 0 ? Math.min(60_000, Math.max(100, Math.ceil(this.#tokenCount / 2 / rate))) : 1000
+  /** @param ownRequests requests of the caller that are counted already */
+  #checkRoom(tokens: number, priority: Priority, ownRequests = 0): void {
+    const { maxQueuedRequests, maxQueuedTokens, targetP95Ms } = this.#limits
+    const queuedRequests = this.#requestCount - ownRequests
+    const queuedTokens = this.#tokenCount
+    if (queuedRequests >= maxQueuedRequests || queuedTokens + tokens > maxQueuedTokens) {
+      // By then half of what waits is done.
+      const retryAfterMs = clampRetryMs(this.#predictDrainMs(queuedTokens / 2))
+      throw new EmbedError('QUEUE_FULL', {
+        queuedRequests,
+        maxQueuedRequests,
+        queuedTokens,
+        maxQueuedTokens,
+        retryAfterMs,
+      })
+    }
+    // What an idle server cannot do in time is taken all the same: refusing it would not help.
+    if (targetP95Ms === undefined || priority === 'high' || queuedRequests === 0) return
+    const predictedMs = Math.round(this.#predictDrainMs(queuedTokens + tokens))
+    if (predictedMs <= targetP95Ms) return
+    const retryAfterMs = clampRetryMs(predictedMs - targetP95Ms)
+    throw new EmbedError('OVER_OBJECTIVE', { predictedMs, targetP95Ms, queuedRequests, retryAfterMs })
   }
+
+  #sumOverLines(valueOf: (line: WaitingLine) => number): number {
+    let sum = 0
+    for (const line of this.#lines.values()) sum += valueOf(line)
+    return sum
+  }
+}
+
+function clampRetryMs(ms: number): number {
+  return Math.min(60_000, Math.max(100, Math.ceil(ms)))
 }
 
 function noop(): void {}

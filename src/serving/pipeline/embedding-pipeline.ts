@@ -6,8 +6,9 @@ import type { ModelSpec } from '../../model/spec.ts'
 import { type RequestBatch, requestDone, tokenizeDone } from '../../telemetry/channels.ts'
 import { type BatchLimits, startBatching } from '../batching/batcher.ts'
 import { type Clock, systemClock } from '../batching/clock.ts'
+import { BatchCostModel } from '../batching/cost-model.ts'
 import { processBatch } from '../batching/processor.ts'
-import { type QueueLimits, RequestQueue } from '../batching/queue.ts'
+import { type Priority, type QueueLimits, RequestQueue } from '../batching/queue.ts'
 import type { TokenizedInput, Tokenizer, Truncation } from '../tokenizer/tokenizer.ts'
 import { choosePrompt } from './prompt.ts'
 
@@ -27,6 +28,8 @@ export interface EmbedRequest {
   readonly dimensions?: number | undefined
   /** 'tokens' gives one row a token. Default 'pooled'. */
   readonly output?: 'pooled' | 'tokens'
+  /** 'high' overtakes waiting requests of normal priority. Default 'normal'. */
+  readonly priority?: Priority | undefined
   readonly timeoutMs?: number | undefined
   /** 'high' goes before 'normal', which ages and is never starved. Default 'normal'. */
   readonly priority?: 'normal' | 'high' | undefined
@@ -54,7 +57,7 @@ export interface EmbedResponse {
 export interface QueueState {
   /** Accepted and not yet answered. */
   readonly requests: number
-  /** Tokens of those requests. */
+  /** Tokens of those requests, estimated while they are being tokenised. */
   readonly tokens: number
   /** Inputs that wait for a batch. */
   readonly waitingInputs: number
@@ -64,27 +67,48 @@ export interface PipelineLimits extends QueueLimits, BatchLimits {
   readonly requestTimeoutMs: number
 }
 
+export interface PipelineParts {
+  readonly spec: ModelSpec
+  readonly tokenizer: Tokenizer
+  readonly engine: Engine & { readonly isHealthy?: boolean }
+  /** Starts the same model at a higher precision, for texts whose vectors were not finite; undefined: there is none. */
+  readonly createHigherPrecision?: (() => Promise<Engine>) | undefined
+}
+
+/** English in the vocabularies of BERT and Qwen has 4 to 5 characters a token. */
+const charsPerToken = 4
+
 export class EmbeddingPipeline implements AsyncDisposable {
   readonly spec: ModelSpec
   readonly engine: Engine
   readonly tokenizer: Tokenizer
+  readonly #parts: PipelineParts
   readonly #queue: RequestQueue
   readonly #requestTimeoutMs: number
   readonly #clock: Clock
+  #higherPrecision: Promise<Engine> | undefined
 
   /** Takes over the tokenizer and the engine: both are disposed with the pipeline. */
-  constructor(
-    parts: { spec: ModelSpec; tokenizer: Tokenizer; engine: Engine },
-    limits: PipelineLimits,
-    clock: Clock = systemClock,
-  ) {
+  constructor(parts: PipelineParts, limits: PipelineLimits, clock: Clock = systemClock) {
+    this.#parts = parts
     this.spec = parts.spec
     this.tokenizer = parts.tokenizer
     this.engine = parts.engine
     this.#requestTimeoutMs = limits.requestTimeoutMs
     this.#clock = clock
-    this.#queue = new RequestQueue(limits, clock)
-    startBatching(this.#queue, limits, clock, (batch) => processBatch(parts.engine, batch, clock, this))
+    const costs = new BatchCostModel()
+    this.#queue = new RequestQueue(limits, clock, (tokens) =>
+      costs.predictDrainMs(tokens, limits.concurrency),
+    )
+    const processing = {
+      source: this,
+      engine: parts.engine,
+      clock,
+      higherPrecision: () => this.#startHigherPrecision(),
+    }
+    startBatching(this.#queue, limits, clock, costs, (batch, exclusive) =>
+      processBatch(batch, processing, exclusive),
+    )
   }
 
   /** Requests accepted and not yet answered. */
@@ -93,8 +117,18 @@ export class EmbeddingPipeline implements AsyncDisposable {
   }
 
   get queueState(): QueueState {
-    const { requestCount, tokenCount, waiting } = this.#queue
-    return { requests: requestCount, tokens: tokenCount, waitingInputs: waiting.length }
+    const { requestCount, tokenCount, waitingCount } = this.#queue
+    return { requests: requestCount, tokens: tokenCount, waitingInputs: waitingCount }
+  }
+
+  /** False while a dead engine is being replaced. */
+  get isHealthy(): boolean {
+    return this.#parts.engine.isHealthy ?? true
+  }
+
+  /** Why any normal request would be refused now; undefined while there is room. Costs next to nothing. */
+  get refusal(): EmbedError | undefined {
+    return this.#queue.refusal
   }
 
   /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
@@ -120,6 +154,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
           startedMs: startMs,
           durationMs: this.#clock.nowMs() - startMs,
           outcome,
+          priority: request.priority ?? 'normal',
           tokenizeMs: response?.tokenizeMs,
           queueWaitMs: response?.queueMs,
           inferenceMs: response?.inferenceMs,
@@ -138,9 +173,12 @@ export class EmbeddingPipeline implements AsyncDisposable {
     this.#check(request, dimensions, output)
     const timeoutMs = request.timeoutMs ?? this.#requestTimeoutMs
 
-    // Every input has at least one token: what cannot fit is refused before it costs a tokenisation.
-    this.#queue.checkRoom(request.inputs.length)
-    const tokenized = await this.#tokenize(request)
+    const { priority } = request
+    const place = this.#queue.reserve(this.#estimateTokens(request.inputs), priority)
+    const tokenized = await this.#tokenize(request).catch((error: unknown) => {
+      place.release()
+      throw error
+    })
     const sequences = tokenized.map((input) => input.ids)
     const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
     const cut = tokenized.filter((input) => input.totalTokens > input.ids.length)
@@ -157,8 +195,9 @@ export class EmbeddingPipeline implements AsyncDisposable {
       })
     }
 
-    const { rows, queueMs, inferenceMs, batches } = await this.#queue.admit(sequences, {
+    const { rows, queueMs, inferenceMs, batches } = await place.submit(sequences, {
       output,
+      priority,
       timeoutMs: Math.max(0, timeoutMs - (tokenizedMs - startMs)),
       signal: request.signal,
     })
@@ -196,6 +235,25 @@ export class EmbeddingPipeline implements AsyncDisposable {
     if (!this.engine.info.outputs.includes(output)) {
       throw new EmbedError('OUTPUT_NOT_SUPPORTED', { engine: this.engine.info.name, output })
     }
+  }
+
+  /** From the length of the texts, so that what a full queue refuses costs no tokenisation. */
+  #estimateTokens(inputs: readonly EmbeddingInput[]): number {
+    const { maxTokens } = this.spec
+    return inputs.reduce((sum, input) => {
+      const tokens = typeof input === 'string' ? Math.ceil(input.length / charsPerToken) + 2 : input.length
+      return sum + Math.min(maxTokens, tokens)
+    }, 0)
+  }
+
+  async #startHigherPrecision(): Promise<Engine | undefined> {
+    const { createHigherPrecision } = this.#parts
+    if (createHigherPrecision === undefined) return undefined
+    this.#higherPrecision ??= createHigherPrecision()
+    return this.#higherPrecision.catch((error: unknown) => {
+      this.#higherPrecision = undefined
+      throw error
+    })
   }
 
   async #tokenize(request: EmbedRequest): Promise<TokenizedInput[]> {
@@ -244,5 +302,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
     await this.#queue.whenIdle()
     await this.tokenizer[Symbol.asyncDispose]()
     await this.engine[Symbol.asyncDispose]()
+    const higherPrecision = await this.#higherPrecision?.catch(() => undefined)
+    await higherPrecision?.[Symbol.asyncDispose]()
   }
 }

@@ -49,10 +49,15 @@ export async function startPipeline(
     workerCount: config.tokenizerWorkers,
   })
   try {
-    const { engine, golden, notes } = await startEngine(spec, tokenizer, config, options)
+    const { engine, createHigherPrecision, golden, notes } = await startEngine(
+      spec,
+      tokenizer,
+      config,
+      options,
+    )
     const limits = { ...config, concurrency: engine.info.concurrency }
     return {
-      pipeline: new EmbeddingPipeline({ spec, tokenizer, engine }, limits),
+      pipeline: new EmbeddingPipeline({ spec, tokenizer, engine, createHigherPrecision }, limits),
       startup: {
         version: packageVersion,
         modelSource: model.source,

@@ -30,12 +30,14 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
   TASK_NOT_SUPPORTED: 424,
   TOO_MANY_INPUTS: 400,
   QUEUE_FULL: 429,
+  OVER_OBJECTIVE: 429,
   REQUEST_TOO_LARGE: 413,
   REQUEST_TIMEOUT: 504,
   // nginx's "client closed request": the client is gone, only the log sees it
   REQUEST_CANCELLED: 499,
   SHUTTING_DOWN: 503,
   ENGINE_FAILED: 500,
+  ENGINE_OUT_OF_MEMORY: 500,
   ENGINE_UNAVAILABLE: 503,
   NO_ENGINE: 503,
   OUTPUT_NOT_SUPPORTED: 400,
@@ -56,6 +58,7 @@ const teiStatusByCode: Partial<Record<ErrorCode, number>> = {
   TOO_MANY_INPUTS: 422,
   TOKENIZER_FAILED: 422,
   OUTPUT_NOT_SUPPORTED: 424,
+  ENGINE_OUT_OF_MEMORY: 424,
   ENGINE_FAILED: 424,
   NON_FINITE_OUTPUT: 424,
 }
@@ -74,8 +77,8 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   const status = (dialect === 'tei' ? teiStatusByCode[embedError.code] : undefined) ?? ownStatus
   reply.errorCode = embedError.code
   logFailure(embedError, ownStatus, request)
-  if (embedError.code === 'QUEUE_FULL') {
-    const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL'>).details
+  if (embedError.code === 'QUEUE_FULL' || embedError.code === 'OVER_OBJECTIVE') {
+    const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL' | 'OVER_OBJECTIVE'>).details
     void reply.header('retry-after', Math.ceil(retryAfterMs / 1000))
   }
   if (embedError.code === 'METHOD_NOT_ALLOWED') {
@@ -128,8 +131,10 @@ function toTeiBody(error: EmbedError): object {
   const types: Partial<Record<ErrorCode, string>> = {
     EMPTY_INPUT: 'Empty',
     QUEUE_FULL: 'Overloaded',
+    OVER_OBJECTIVE: 'Overloaded',
     TOKENIZER_FAILED: 'Tokenizer',
     ENGINE_FAILED: 'Backend',
+    ENGINE_OUT_OF_MEMORY: 'Backend',
     NON_FINITE_OUTPUT: 'Backend',
     OUTPUT_NOT_SUPPORTED: 'Backend',
     TASK_NOT_SUPPORTED: 'Backend',
