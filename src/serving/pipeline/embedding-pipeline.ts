@@ -28,11 +28,9 @@ export interface EmbedRequest {
   readonly dimensions?: number | undefined
   /** 'tokens' gives one row a token. Default 'pooled'. */
   readonly output?: 'pooled' | 'tokens'
-  /** 'high' overtakes waiting requests of normal priority. Default 'normal'. */
-  readonly priority?: Priority | undefined
   readonly timeoutMs?: number | undefined
   /** 'high' goes before 'normal', which ages and is never starved. Default 'normal'. */
-  readonly priority?: 'normal' | 'high' | undefined
+  readonly priority?: Priority | undefined
   readonly signal?: AbortSignal | undefined
   /** Comes back in the telemetry of this request, so that a subscriber knows whose it is. */
   readonly origin?: object | undefined
