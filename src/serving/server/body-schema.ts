@@ -53,7 +53,8 @@ export function compileBodyValidator({
     if (validator.Check(body)) return { value: body }
     return {
       error: new EmbedError('INVALID_REQUEST', {
-        reason: describe(objectSchema, body, validator.Errors(body)),
+        // The errors of ten million nulls would take seconds and gigabytes.
+        reason: describe(objectSchema, body, validator.Errors(cutLists(body, 3))),
       }),
     }
   }
@@ -76,6 +77,10 @@ function describe(
   const [path = ''] = [...counts.keys()].toSorted(
     (a, b) => depth(b) - depth(a) || counts.get(b)! - counts.get(a)!,
   )
+  if (path === '') {
+    const long = Object.entries(body).find(([, value]) => Array.isArray(value))?.[0] ?? ''
+    return `'${long}' holds a value of the wrong type after its first ${maxCheckedItems}; '${long}' takes ${expected(schema.properties[long])}`
+  }
   const [field = '', ...rest] = path.slice(1).split('/')
   const value = [field, ...rest].reduce<unknown>(
     (at, key) => (at as Record<string, unknown> | undefined)?.[key],
@@ -83,6 +88,16 @@ function describe(
   )
   const place = field + rest.map((key) => `[${key}]`).join('')
   return `'${place}' is ${show(value)}; '${field}' takes ${expected(schema.properties[field])}`
+}
+
+const maxCheckedItems = 100
+
+/** The beginnings of lists that may be very long; what lies deeper than any field takes becomes an empty object. */
+function cutLists(value: unknown, levels: number): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (levels === 0) return {}
+  if (Array.isArray(value)) return value.slice(0, maxCheckedItems).map((item) => cutLists(item, levels - 1))
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, cutLists(item, levels - 1)]))
 }
 
 function expected(schema: Record<string, unknown> | undefined): string {
