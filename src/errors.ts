@@ -21,6 +21,10 @@ const messages = {
   INVALID_REQUEST: (d: { reason: string }) => d.reason,
   INVALID_HEADER: (d: { header: string; value: string; expects: string }) =>
     `the header ${d.header} is '${d.value}'; it takes ${d.expects}`,
+  TEXT_TOO_LARGE: (d: { index: number; chars: number; maxTextChars: number }) =>
+    `input ${d.index} has ${d.chars} characters, at most ${d.maxTextChars} are taken; split it, or raise --max-text-chars`,
+  INVALID_API_KEY: (d: { given: boolean }) =>
+    `${d.given ? 'the API key is not known here' : 'an API key is needed'}; send it as 'authorization: Bearer KEY' or 'x-api-key: KEY'`,
   INVALID_JSON: (d: { reason: string }) => `the body is not valid JSON: ${d.reason}`,
   BODY_TOO_LARGE: (d: { maxBodyBytes: number }) =>
     `the body is larger than ${d.maxBodyBytes} bytes; split the list, or raise --max-body-bytes`,
@@ -58,6 +62,8 @@ const messages = {
     `the request was not done after ${d.timeoutMs} ms; retry, or raise --request-timeout-ms`,
   REQUEST_CANCELLED: (_d: object) => 'the request was cancelled by its caller',
   SHUTTING_DOWN: (_d: object) => 'the server is shutting down and takes no new requests; use another replica',
+  DRAIN_TIMEOUT: (d: { unanswered: number; drainTimeoutMs: number }) =>
+    `stopped with ${d.unanswered} requests refused that were still under way after ${d.drainTimeoutMs} ms; raise --drain-timeout-ms to wait longer`,
   // engine
   ENGINE_FAILED: (d: { engine: string; reason: string }) => `the ${d.engine} engine failed: ${d.reason}`,
   ENGINE_OUT_OF_MEMORY: (d: { engine: string; sequences: number; tokens: number; reason: string }) =>
@@ -107,6 +113,10 @@ const messages = {
     `${d.path} is still being filled by ${d.holder} after ${d.waitedMs} ms; wait for it, or stop it`,
   PORT_IN_USE: (d: { host: string; port: number }) =>
     `port ${d.port} on ${d.host} is in use; stop what uses it, or give --port another value`,
+  API_KEYS_INVALID: (d: { source: string; reason: string }) =>
+    `${d.source}: ${d.reason}; give one key a line, of visible ASCII characters without spaces`,
+  TLS_INVALID: (d: { cert: string; key: string; reason: string }) =>
+    `the certificate ${d.cert} and the key ${d.key} cannot be used: ${d.reason}; give two PEM files that belong together, the key without a passphrase`,
   FILE_UNREADABLE: (d: { path: string; reason: string }) => `cannot read ${d.path}: ${d.reason}`,
   FILE_FORMAT: (d: { path: string; reason: string }) => `${d.path}: ${d.reason}`,
   RECORD_FAILED: (d: { path: string; place: string; reason: string }) => `${d.path}: ${d.place}: ${d.reason}`,

@@ -77,6 +77,7 @@ const packageOwners: Readonly<Record<string, string>> = {
   '@anush008/tokenizers': 'serving/tokenizer/',
   fastify: 'serving/server/',
   'prom-client': 'serving/server/',
+  '@fastify/cors': 'serving/server/',
   protobufjs: 'model/',
   hyparquet: 'bulk/',
   'hyparquet-writer': 'bulk/',

@@ -35,6 +35,7 @@ function toConfigurationPage(): string {
     (knob) =>
       `| \`${knob.key}\` | \`${knob.flag}\` | \`${knob.variable}\` | ${takes(knob)} | ${byDefault(knob)} | ${knob.description} |`,
   )
+  const fixed = knobs.filter((knob) => knob.needsRestart === true).map((knob) => `\`${knob.key}\``)
   return `# Configuration
 
 Made from the one schema, src/config/schema.ts; a test keeps the two equal.
@@ -42,6 +43,8 @@ Made from the one schema, src/config/schema.ts; a test keeps the two equal.
 A flag wins over an environment variable, that over the file given with \`--config\` (or \`AKIDB_CONFIG\`), that over the
 default. The file is one JSON object with the keys below; an unknown key or flag is refused with the nearest known name.
 \`createEmbedder({ … })\` takes the same keys and reads neither the environment nor a file.
+
+SIGHUP makes a running server read all of it again; ${fixed.join(', ')} change only with a restart.
 
 | key | flag | variable | takes | default | what it does |
 |---|---|---|---|---|---|

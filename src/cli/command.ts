@@ -14,6 +14,8 @@ export interface CommandFlag {
 
 export interface CommandInput {
   readonly config: Config
+  /** Reads file, environment and flags again. @throws as the first time */
+  readonly reloadConfig: () => Config
   readonly positionals: readonly string[]
   /** Values of the command's own flags, by name. */
   readonly flags: Readonly<Record<string, string | boolean | undefined>>

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { findNearestName } from '../config/nearest-name.ts'
-import { EmbedError, toReason } from '../errors.ts'
+import { EmbedError, type ErrorCode, toReason } from '../errors.ts'
 import { type Command, parseCommandLine } from './command.ts'
 import { formatCommandHelp, formatProgramHelp } from './help.ts'
 
@@ -15,6 +15,9 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   'pull-runtime': async () => (await import('./pull-runtime.ts')).pullRuntimeCommand,
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 }
+
+/** Where it is not 1: 2 for what the caller gave, 3 for accepted requests that were not answered. */
+const exitCodes: Partial<Record<ErrorCode, number>> = { USAGE: 2, CONFIG_INVALID: 2, DRAIN_TIMEOUT: 3 }
 
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args
@@ -43,13 +46,19 @@ async function main(args: readonly string[]): Promise<number> {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
-      // A second signal means: now.
-      if (stop.signal.aborted) process.exit(130)
+      // A second signal means: now. 128 + the signal's number, as a shell tells it.
+      if (stop.signal.aborted) process.exit(signal === 'SIGINT' ? 130 : 143)
       stop.abort()
     })
   }
-  const parsed = parseCommandLine(command, rest, process.env)
-  return command.run({ ...parsed, environment: process.env, home: homedir(), signal: stop.signal })
+  const parse = () => parseCommandLine(command, rest, process.env)
+  return command.run({
+    ...parse(),
+    reloadConfig: () => parse().config,
+    environment: process.env,
+    home: homedir(),
+    signal: stop.signal,
+  })
 }
 
 function readVersion(): string {
@@ -63,6 +72,6 @@ main(process.argv.slice(2)).then(
     const isKnown = error instanceof EmbedError
     process.stderr.write(isKnown ? `error ${error.code}: ${error.message}\n` : `error: ${toReason(error)}\n`)
     if (!isKnown && error instanceof Error) process.stderr.write(`${error.stack}\n`)
-    process.exit(isKnown && (error.code === 'USAGE' || error.code === 'CONFIG_INVALID') ? 2 : 1)
+    process.exit(isKnown ? (exitCodes[error.code as ErrorCode] ?? 1) : 1)
   },
 )

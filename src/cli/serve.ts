@@ -1,12 +1,15 @@
 /** serve: an HTTP server until it is told to stop. */
+import { isatty } from 'node:tty'
+import { type Config, knobs } from '../config/schema.ts'
 import { EmbedError } from '../errors.ts'
+import type { PullProgress } from '../model/pull.ts'
+import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-host.ts'
+import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { createServer } from '../serving/server/create-server.ts'
-import type { EmbeddingPipeline } from '../serving/pipeline/embedding-pipeline.ts'
-import { type StartupReport, startPipeline } from '../serving/pipeline/start-pipeline.ts'
+import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
 import { createProgressBar } from './progress-bar.ts'
-import { chooseCacheDir } from './cache-dir.ts'
-import { knobs } from '../config/schema.ts'
+import { createReloader } from './reload.ts'
 
 export const serveCommand: Command = {
   name: 'serve',
@@ -25,29 +28,68 @@ export const serveCommand: Command = {
     const say = (text: string): void => {
       if (input.flags['quiet'] !== true) process.stdout.write(`${text}\n`)
     }
-    const bar = createProgressBar(process.stderr)
-    const { pipeline, startup } = await startPipeline(config, {
-      cacheDir: chooseCacheDir(input),
-      signal,
-      onProgress: (progress) => bar.update(progress),
-    }).finally(() => bar.stop())
-    await using owned = pipeline
-    await using server = await createServer({ pipeline, startup, config })
-    const url = await server.listen()
-    say(formatStartup(owned, startup, url))
-    if (input.flags['quiet'] !== true) say(await runExample(url))
+    let reload: (() => Promise<void>) | undefined
+    // A terminal that hangs up ends the server, as everywhere; without one SIGHUP asks for a reload.
+    if (!isatty(0)) process.on('SIGHUP', () => void reload?.())
 
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    })
-    say('stopping: answering what was accepted')
-    await server.close()
+    const bar = createProgressBar(process.stderr)
+    const start = async (chosen: Config): Promise<ServedPipeline> => {
+      const cacheDir = chooseCacheDir({ ...input, config: chosen })
+      const onProgress = (progress: PullProgress): void => bar.update(progress)
+      const started = await startPipeline(chosen, { cacheDir, signal, onProgress }).finally(() => bar.stop())
+      return { ...started, config: chosen }
+    }
+    const host = new PipelineHost(await start(config))
+    try {
+      const server = await createServer({ host })
+      const url = await server.listen()
+      say(formatStartup(host.current, url))
+      if (input.flags['quiet'] !== true) say(await runExample(host.current))
+      reload = createReloader({
+        host,
+        server,
+        loadConfig: input.reloadConfig,
+        start,
+        onReloaded: (served) => say(['reloaded', ...describeModel(served)].join('\n')),
+        signal,
+      })
+
+      await new Promise<void>((resolve) => {
+        if (signal.aborted) resolve()
+        else signal.addEventListener('abort', () => resolve(), { once: true })
+      })
+      say('stopping: answering what was accepted')
+      const unanswered = await server.close()
+      if (unanswered > 0) {
+        // An engine that hangs would hold up its disposal as well; the end of the process frees it.
+        throw new EmbedError('DRAIN_TIMEOUT', {
+          unanswered,
+          drainTimeoutMs: host.current.config.drainTimeoutMs,
+        })
+      }
+    } catch (error) {
+      if (!(error instanceof EmbedError) || error.code !== 'DRAIN_TIMEOUT') await host[Symbol.asyncDispose]()
+      throw error
+    }
+    await host[Symbol.asyncDispose]()
     return 0
   },
 }
 
-function formatStartup(pipeline: EmbeddingPipeline, startup: StartupReport, url: string): string {
+function formatStartup(served: ServedPipeline, url: string): string {
+  const { apiKey, apiKeysFile } = served.config
+  const key =
+    apiKey === undefined && apiKeysFile === undefined ? '' : `-H "authorization: Bearer $AKIDB_API_KEY" `
+  return [
+    ...describeModel(served),
+    `ready    ${url} after ${process.uptime().toFixed(1)} s, API at ${url}/docs`,
+    '',
+    `try      curl -s ${url}/v1/embeddings ${key}-H 'content-type: application/json' -d '{"input": "The sky is blue"}'`,
+    '',
+  ].join('\n')
+}
+
+function describeModel({ pipeline, startup }: ServedPipeline): string[] {
   const { spec, engine } = pipeline
   const { name, runtimeVersion, precision, device } = engine.info
   const { golden, notes } = startup
@@ -56,12 +98,7 @@ function formatStartup(pipeline: EmbeddingPipeline, startup: StartupReport, url:
     `model    ${spec.id} (${startup.modelSource}), ${spec.dimensions} dimensions, ${spec.maxTokens} tokens, ${spec.pooling} pooling`,
     `engine   ${name} ${runtimeVersion} ${precision} on ${device}`,
     `checked  worst cosine ${golden.worstCosine.toFixed(6)} to ${golden.source} golden vectors (${golden.madeBy})`,
-    `ready    ${url} after ${process.uptime().toFixed(1)} s, API at ${url}/docs`,
-    '',
-    'try      ' +
-      `curl -s ${url}/v1/embeddings -H 'content-type: application/json' -d '{"input": "The sky is blue"}'`,
-    '',
-  ].join('\n')
+  ]
 }
 
 const question = 'How do I reset my password?'
@@ -71,17 +108,10 @@ const answers = [
   'Der Mond kreist um die Erde.',
 ]
 
-/** One worked example, computed by the server that was just started, over HTTP. */
-async function runExample(url: string): Promise<string> {
-  const response = await fetch(`${url}/embed`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ inputs: [question, ...answers], truncate: true }),
-  })
-  const body = (await response.json()) as number[][] & { error?: string }
-  if (!response.ok)
-    throw new EmbedError('INTERNAL', { reason: `the example got ${response.status}: ${body.error}` })
-  const [asked, ...others] = body
+/** One worked example, computed by the pipeline that was just started. */
+async function runExample({ pipeline }: ServedPipeline): Promise<string> {
+  const { vectors } = await pipeline.embed({ inputs: [question, ...answers], truncation: 'right' })
+  const [asked, ...others] = vectors
   const rows = others.map((vector, i) => {
     const similarity = vector.reduce((sum, value, k) => sum + value * asked![k]!, 0)
     return `           ${similarity.toFixed(3)}  ${answers[i]}`

@@ -12,6 +12,8 @@ interface KnobExtras {
   secret?: boolean
   /** Environment variable, where the field has a name for it already. */
   variable?: string
+  /** A reload (SIGHUP) cannot change it. */
+  needsRestart?: true
   /** Name of the value in --help. */
   placeholder?: string
 }
@@ -158,30 +160,108 @@ export const configSchema = Type.Object(
       "Texts over the model's length: none refuses, right drops the end, left the beginning, auto follows the dialect (TEI right, OpenAI none)",
       { default: 'auto' },
     ),
+    maxTextChars: integer('Longest text; a longer one is refused before it costs a tokenisation', {
+      default: 2_000_000,
+      minimum: 1,
+      unit: 'characters',
+    }),
     // server
-    host: string('Address to listen on', { default: '127.0.0.1' }),
-    port: integer('Port to listen on; 0 takes a free one', { default: 8080, minimum: 0, maximum: 65535 }),
+    host: string('Address to listen on', { default: '127.0.0.1', needsRestart: true }),
+    port: integer('Port to listen on; 0 takes a free one', {
+      default: 8080,
+      minimum: 0,
+      maximum: 65535,
+      needsRestart: true,
+    }),
     strictModel: flag("Answer 404 when a request's model is not the one served, instead of serving it"),
     servedModelName: Type.Optional(string("Name given in answers instead of the model's own")),
     maxInputs: integer('Most inputs in one request', { default: 2048, minimum: 1, unit: 'inputs' }),
-    maxBodyBytes: integer('Largest request body', { default: 32 * 1024 * 1024, minimum: 1024 }),
+    maxBodyBytes: integer('Largest request body', {
+      default: 32 * 1024 * 1024,
+      minimum: 1024,
+      needsRestart: true,
+    }),
+    maxConnections: integer('Most open connections; one more is closed at once', {
+      default: 10_000,
+      minimum: 1,
+      unit: 'connections',
+      needsRestart: true,
+    }),
+    headersTimeoutMs: integer("Longest time for a request's headers to arrive; later it is 408", {
+      default: 20_000,
+      minimum: 100,
+      needsRestart: true,
+    }),
+    receiveTimeoutMs: integer('Longest time for a whole request to arrive, body included; later it is 408', {
+      default: 60_000,
+      minimum: 100,
+      needsRestart: true,
+    }),
+    keepAliveTimeoutMs: integer(
+      'Longest time that an idle connection stays open; keep it above that of a balancer in front',
+      { default: 75_000, minimum: 100, needsRestart: true },
+    ),
+    // security
+    apiKey: Type.Optional(
+      string('A key that requests must bring as Authorization: Bearer or x-api-key', { secret: true }),
+    ),
+    apiKeysFile: Type.Optional(
+      string('File with more keys, one a line, # for comments; read again whenever it changes', {
+        placeholder: 'file',
+      }),
+    ),
+    docsAccess: choice(
+      ['key', 'open', 'off'],
+      'Who may read /docs: those with a key (everyone where no keys are set), everyone, nobody',
+      { default: 'key' },
+    ),
+    metricsAccess: choice(
+      ['key', 'open', 'off'],
+      'Who may read /metrics: those with a key (everyone where no keys are set), everyone, nobody',
+      { default: 'key' },
+    ),
+    corsOrigins: Type.Optional(
+      string('Origins whose pages may call the server from a browser, comma-separated, or * (default none)', {
+        placeholder: 'origins',
+        needsRestart: true,
+      }),
+    ),
+    tlsCert: Type.Optional(
+      string(
+        'Certificate chain in PEM; with tlsKey the server speaks HTTPS; read again whenever it changes',
+        {
+          placeholder: 'file',
+        },
+      ),
+    ),
+    tlsKey: Type.Optional(string('Private key in PEM that belongs to tlsCert', { placeholder: 'file' })),
+    // stopping
+    shutdownDelayMs: integer(
+      'Time between a stop signal and the end of listening: not ready, yet everything is answered, so that a balancer can turn away first',
+      { default: 0, minimum: 0 },
+    ),
+    drainTimeoutMs: integer(
+      'Longest wait for accepted requests after a stop signal; what is left gets 503 and the exit code is 3',
+      { default: 30_000, minimum: 0 },
+    ),
     logLevel: choice(
       ['silent', 'error', 'warn', 'info', 'debug'],
       'Least severe message to log, as JSON lines on stderr',
-      {
-        default: 'warn',
-      },
+      { default: 'warn', needsRestart: true },
     ),
     // observation
-    accessLog: flag('Log one line a request, at level info, whatever logLevel is; silent stays silent'),
+    accessLog: flag('Log one line a request, at level info, whatever logLevel is; silent stays silent', {
+      needsRestart: true,
+    }),
     metrics: Type.Boolean({
       description: 'Count and measure: GET /metrics for Prometheus, GET /stats for people',
       default: true,
+      needsRestart: true,
     }),
     metricNames: choice(
       ['akidb', 'tei'],
       "tei adds text-embeddings-inference's metric names (te_*) to ours, for dashboards made for it",
-      { default: 'akidb' },
+      { default: 'akidb', needsRestart: true },
     ),
   },
   { additionalProperties: false },

@@ -22,6 +22,8 @@ export class ArithmeticEngine implements Engine {
   readonly #durationMs: (lengths: readonly number[]) => number
   running = 0
   isDisposed = false
+  /** What a supervisor tells of an engine. */
+  isHealthy = true
 
   /** A sequence that holds `poisonId` fails its batch, one that holds `nanId` gives NaN. */
   static readonly poisonId = 666

@@ -129,7 +129,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
     return this.#queue.refusal
   }
 
-  /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
+  /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, TEXT_TOO_LARGE, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
    * INSTRUCTION_NOT_SUPPORTED, QUEUE_FULL, REQUEST_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN,
    * ENGINE_FAILED, … */
   async embed(request: EmbedRequest): Promise<EmbedResponse> {
@@ -272,9 +272,11 @@ export class EmbeddingPipeline implements AsyncDisposable {
       const encoded = await this.tokenizer.encode(texts, { maxTokens, truncation })
       for (const [i, input] of encoded.entries()) tokenized[textIndexes[i]!] = input
     } catch (error) {
-      if (!(error instanceof EmbedError) || error.code !== 'INPUT_TOO_LONG') throw error
-      const { index, ...rest } = (error as EmbedError<'INPUT_TOO_LONG'>).details
-      throw new EmbedError('INPUT_TOO_LONG', { ...rest, index: textIndexes[index]! }, { cause: error })
+      if (!(error instanceof EmbedError)) throw error
+      const { code, details } = error as EmbedError<'INPUT_TOO_LONG' | 'TEXT_TOO_LARGE'>
+      if (code !== 'INPUT_TOO_LONG' && code !== 'TEXT_TOO_LARGE') throw error
+      // The tokenizer counts within the texts that it was given.
+      throw new EmbedError(code, { ...details, index: textIndexes[details.index]! }, { cause: error })
     }
     return tokenized
   }

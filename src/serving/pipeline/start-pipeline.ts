@@ -47,6 +47,7 @@ export async function startPipeline(
   const tokenizer = await createTokenizer({
     tokenizerPath: spec.files.tokenizer,
     workerCount: config.tokenizerWorkers,
+    maxTextChars: config.maxTextChars,
   })
   try {
     const { engine, createHigherPrecision, golden, notes } = await startEngine(

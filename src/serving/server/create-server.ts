@@ -5,12 +5,13 @@ import fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
 import type { Config } from '../../config/schema.ts'
 import { EmbedError } from '../../errors.ts'
 import type { MetricSource } from '../../telemetry/metric-source.ts'
-import type { EmbeddingPipeline } from '../pipeline/embedding-pipeline.ts'
-import type { StartupReport } from '../pipeline/start-pipeline.ts'
+import type { PipelineHost } from '../pipeline/pipeline-host.ts'
 import { compileBodyValidator } from './body-schema.ts'
-import type { ServerContext } from './context.ts'
+import { createContext } from './context.ts'
+import { drain } from './drain.ts'
 import { handleError } from './error-handler.ts'
 import { parseJsonBodies } from './json-body.ts'
+import { Listener } from './listener.ts'
 import { type ServerMetrics, createServerMetrics } from './prometheus.ts'
 import { type RequestEndListener, observeRequestEnds } from './request-end.ts'
 import { RequestLogController, chooseRequestId, tellRequestIds, writeAccessLog } from './request-log.ts'
@@ -23,37 +24,40 @@ import { registerTeiInfoRoutes } from './routes/tei-info.ts'
 import { registerTeiOtherTaskRoutes } from './routes/tei-other-tasks.ts'
 import { registerTeiTokenizerRoutes } from './routes/tei-tokenizer.ts'
 import { registerTeiRoutes } from './routes/tei.ts'
+import { registerAccessControl } from './security/access.ts'
+import { registerCors } from './security/cors.ts'
+import { Credentials } from './security/credentials.ts'
+import { trackRequests } from './track-requests.ts'
 
 export interface Server extends AsyncDisposable {
   readonly app: FastifyInstance
-  /** @returns the URL that was bound @throws {EmbedError} PORT_IN_USE */
+  /** @returns the URL that was bound @throws {EmbedError} PORT_IN_USE, CONFIG_INVALID */
   listen(): Promise<string>
-  /** Not ready from now on; answers what was accepted, then closes. The pipeline stays open. */
-  close(): Promise<void>
+  /** Takes over keys and certificate as the configuration names them now; the log tells what could not be read. */
+  reload(config: Config): Promise<void>
+  /** Not ready from now on; answers what was accepted, then closes. The host stays open.
+   * @returns how many requests were refused because they were still under way after drainTimeoutMs */
+  close(): Promise<number>
 }
 
 export interface ServerOptions {
-  readonly pipeline: EmbeddingPipeline
-  readonly startup: StartupReport
-  readonly config: Config
+  /** Borrowed: whoever made it disposes it. */
+  readonly host: PipelineHost
   /** Shown in /metrics beside the server's own. */
   readonly metricSources?: readonly MetricSource[]
   /** Where log lines go. Default stderr. */
   readonly logStream?: { write(line: string): void }
+  /** How often changes of the key file and the certificate are looked for. Default 2000. */
+  readonly filePollMs?: number
 }
 
-/** The server borrows the pipeline; whoever made it disposes it. */
+/** @throws {EmbedError} API_KEYS_INVALID, TLS_INVALID, FILE_UNREADABLE, CONFIG_INVALID */
 export async function createServer(options: ServerOptions): Promise<Server> {
-  const { config, pipeline, startup } = options
-  let accepting = true
-  const context: ServerContext = {
-    pipeline,
-    startup,
-    config,
-    modelName: config.servedModelName ?? pipeline.spec.id,
-    startedAtSeconds: Math.floor(Date.now() / 1000),
-    isAccepting: () => accepting,
-  }
+  const { host, filePollMs = 2000 } = options
+  const { config, startup } = host.current
+  const context = createContext(host)
+  const credentials = await Credentials.load(config)
+  let listener!: Listener
   const app = fastify({
     // stdout is for people; logs go where a supervisor expects them.
     logger:
@@ -63,9 +67,13 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     logController: new RequestLogController(),
     genReqId: chooseRequestId,
     bodyLimit: config.maxBodyBytes,
-    forceCloseConnections: 'idle',
     exposeHeadRoutes: true,
+    serverFactory: (handle) => {
+      listener = new Listener(config, credentials.tls, handle)
+      return listener.main
+    },
   })
+  const inFlight = trackRequests(app, host)
   tellRequestIds(app)
   const metrics = config.metrics ? createServerMetrics(context, options.metricSources) : undefined
   app.addHook('onClose', async () => metrics?.[Symbol.dispose]())
@@ -80,10 +88,13 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     throw new EmbedError('METHOD_NOT_ALLOWED', { method: request.method, path, allowed })
   })
   parseJsonBodies(app, 'application/json')
-  // A connection that stays open after its last answer would keep close() waiting for the keep-alive timeout.
+  // A connection that stays open after its last answer would keep the drain waiting.
   app.addHook('onSend', async (_request, reply) => {
-    if (!accepting) void reply.header('connection', 'close')
+    if (!host.isAccepting) void reply.header('connection', 'close')
   })
+  // Before the access control: a browser asks beforehand, and without a key.
+  await registerCors(app, config.corsOrigins)
+  registerAccessControl(app, context, credentials.keys)
 
   await app.register(fastifySwagger, {
     openapi: {
@@ -91,7 +102,12 @@ export async function createServer(options: ServerOptions): Promise<Server> {
       info: { title: 'akidb-embedding', description: 'Text embeddings', version: startup.version },
     },
   })
-  await app.register(fastifySwaggerUi, { routePrefix: '/docs' })
+  await app.register(async (docs) => {
+    docs.addHook('onRoute', (route) => {
+      route.config = { ...route.config, access: 'docs' }
+    })
+    await docs.register(fastifySwaggerUi, { routePrefix: '/docs' })
+  })
   await app.register((routes) => {
     registerOpenaiRoutes(routes, context)
     registerTeiRoutes(routes, context)
@@ -105,23 +121,34 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   })
   // A scope of its own: it takes bodies of every content type.
   await app.register((routes) => registerOllamaRoutes(routes, context))
+  await app.ready()
+  credentials.watch({ intervalMs: filePollMs, onTls: (files) => listener.setTls(files), log: app.log })
 
-  const close = async (): Promise<void> => {
-    accepting = false
+  const stop = async (): Promise<number> => {
+    host.stopAccepting()
+    const unanswered = await drain(listener, inFlight, host.current.config)
+    listener.closeAll()
+    credentials[Symbol.dispose]()
     await app.close()
+    return unanswered
   }
+  let stopped: Promise<number> | undefined
+  const close = (): Promise<number> => (stopped ??= stop())
   return {
     app,
     async listen() {
-      try {
-        return await app.listen({ host: config.host, port: config.port })
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-        throw new EmbedError('PORT_IN_USE', { host: config.host, port: config.port }, { cause: error })
+      const url = await listener.listen(config.host, config.port)
+      if (!listener.isLoopback && credentials.keys.count === 0) {
+        const message = `anyone who reaches ${config.host} may use this server: set apiKey or apiKeysFile, or listen on 127.0.0.1`
+        app.log.warn({ host: config.host }, message)
       }
+      return url
     },
+    reload: (changed) => credentials.reload(changed),
     close,
-    [Symbol.asyncDispose]: close,
+    async [Symbol.asyncDispose]() {
+      await close()
+    },
   }
 }
 

@@ -1,6 +1,7 @@
 /** Every failure as the dialect of the route says it: status, shape, no stack traces. */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { EmbedError, type ErrorCode, toReason } from '../../errors.ts'
+import { toPublicError } from './security/public-error.ts'
 
 export type Dialect = 'openai' | 'tei' | 'cohere' | 'ollama'
 
@@ -20,6 +21,8 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
   INSTRUCTION_NOT_SUPPORTED: 400,
   INVALID_REQUEST: 400,
   INVALID_HEADER: 400,
+  TEXT_TOO_LARGE: 400,
+  INVALID_API_KEY: 401,
   INVALID_JSON: 400,
   BODY_TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,
@@ -55,6 +58,7 @@ const teiStatusByCode: Partial<Record<ErrorCode, number>> = {
   UNKNOWN_PROMPT: 422,
   INSTRUCTION_NOT_SUPPORTED: 422,
   INVALID_REQUEST: 422,
+  TEXT_TOO_LARGE: 422,
   TOO_MANY_INPUTS: 422,
   TOKENIZER_FAILED: 422,
   OUTPUT_NOT_SUPPORTED: 424,
@@ -84,7 +88,8 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   if (embedError.code === 'METHOD_NOT_ALLOWED') {
     void reply.header('allow', (embedError as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(','))
   }
-  void reply.status(status).send(toBody[dialect](embedError, status))
+  const shown = ownStatus < 500 ? embedError : toPublicError(embedError, request.id)
+  void reply.status(status).send(toBody[dialect](shown, status))
 }
 
 function dialectOf({ routeOptions, url }: FastifyRequest): Dialect {
@@ -120,6 +125,7 @@ const paramByCode: Partial<Record<ErrorCode, string>> = {
   INPUT_TOO_LONG: 'input',
   INVALID_TOKEN_ID: 'input',
   TOO_MANY_INPUTS: 'input',
+  TEXT_TOO_LARGE: 'input',
   INVALID_DIMENSIONS: 'dimensions',
   SERVED_MODEL_UNKNOWN: 'model',
   UNKNOWN_PROMPT: 'prompt_name',

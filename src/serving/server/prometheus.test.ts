@@ -14,8 +14,8 @@ const toPipeline = (name: string): object => ({
   queueState: { requests: 1, tokens: 2, waitingInputs: 3 },
 })
 
-function start(pipeline: object, isAccepting = true): { pipeline: object } {
-  const context = { config: loadConfig(), modelName: 'm', pipeline, isAccepting: () => isAccepting }
+function start(pipeline: object, isReady = true): { pipeline: object } {
+  const context = { config: loadConfig(), modelName: 'm', pipeline, isReady: () => isReady }
   metrics = createServerMetrics(context as unknown as ServerContext)
   return context
 }

@@ -72,7 +72,7 @@ export function createServerMetrics(
     contentType: registry.contentType,
     expose: async () => (await registry.metrics()) + (await processRegistry.metrics()),
     readStats: () => ({
-      ready: context.isAccepting(),
+      ready: context.isReady(),
       windowSeconds,
       requests: averages.latencyMs.count,
       averageBatchSize: averages.batchSize.mean,

@@ -31,7 +31,8 @@ export interface TextToken {
 
 export interface Tokenizer extends AsyncDisposable {
   /** One result a text, in order.
-   * @throws {EmbedError} INPUT_TOO_LONG (truncation 'none'; `index` is the place in `texts`), TOKENIZER_FAILED */
+   * @throws {EmbedError} INPUT_TOO_LONG (truncation 'none'; `index` is the place in `texts`), TEXT_TOO_LARGE,
+   * TOKENIZER_FAILED */
   encode(texts: readonly string[], options: TokenizeOptions): Promise<TokenizedInput[]>
   /** @throws {EmbedError} TOKENIZER_FAILED */
   inspect(text: string, options?: { addSpecialTokens?: boolean }): Promise<TextToken[]>

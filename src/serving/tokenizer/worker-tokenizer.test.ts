@@ -94,8 +94,8 @@ describe('encode', () => {
     })
     expect(idsOf(await small.encode(['hello'], whole))).toEqual([[2, 4, 3]])
     await expect(small.encode(['a', 'hello!'], whole)).rejects.toMatchObject({
-      code: 'INVALID_REQUEST',
-      message: 'input 1 has 6 characters, at most 5 are taken; split it',
+      code: 'TEXT_TOO_LARGE',
+      details: { index: 1, chars: 6, maxTextChars: 5 },
     })
   })
 

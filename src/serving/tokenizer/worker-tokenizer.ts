@@ -98,8 +98,11 @@ class WorkerTokenizer implements Tokenizer {
     }
     const index = texts.findIndex((text) => text.length > this.#maxTextChars)
     if (index >= 0) {
-      const reason = `input ${index} has ${texts[index]!.length} characters, at most ${this.#maxTextChars} are taken; split it`
-      throw new EmbedError('INVALID_REQUEST', { reason })
+      throw new EmbedError('TEXT_TOO_LARGE', {
+        index,
+        chars: texts[index]!.length,
+        maxTextChars: this.#maxTextChars,
+      })
     }
   }
 

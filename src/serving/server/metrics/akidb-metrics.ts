@@ -110,7 +110,7 @@ export function createAkidbMetrics(
     () => averages.latencyMs.mean / 1000,
   )
 
-  gauge('embed_ready', 'Whether the server takes requests: 1 or 0', () => Number(context.isAccepting()))
+  gauge('embed_ready', 'Whether the server takes requests: 1 or 0', () => Number(context.isReady()))
   gauge(
     'embed_engine_memory_bytes',
     'Memory that the engine holds, as far as it can tell',

@@ -3,9 +3,9 @@ import type { FastifyInstance } from 'fastify'
 import type { ServerMetrics } from '../prometheus.ts'
 
 export function registerMetricsRoutes(app: FastifyInstance, metrics: ServerMetrics): void {
-  const schema = { tags: ['Metrics'] }
-  app.get('/metrics', { schema }, async (_request, reply) =>
+  const options = { schema: { tags: ['Metrics'] }, config: { access: 'metrics' } } as const
+  app.get('/metrics', options, async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.expose()),
   )
-  app.get('/stats', { schema }, () => metrics.readStats())
+  app.get('/stats', options, () => metrics.readStats())
 }

@@ -1,0 +1,50 @@
+/** Who may use which route. Without a word of its own a route asks for a key. */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { EmbedError } from '../../../errors.ts'
+import type { ServerContext } from '../context.ts'
+import type { ApiKeys } from './api-keys.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** 'open': everyone; 'docs' and 'metrics': as docsAccess and metricsAccess say. */
+    access?: 'open' | 'docs' | 'metrics'
+  }
+}
+
+/** Refuses before the body is read. */
+export function registerAccessControl(app: FastifyInstance, context: ServerContext, keys: ApiKeys): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    // Nothing is served where there is no route; the answer is the same with and without a key.
+    if (request.is404) return done()
+    const access = accessOf(request, context)
+    if (access === 'open' || (access === 'key' && keys.count === 0)) return done()
+    if (access === 'off') {
+      return done(
+        new EmbedError('ROUTE_NOT_FOUND', { method: request.method, path: request.url.split('?')[0]! }),
+      )
+    }
+    const candidates = candidatesOf(request)
+    // No early exit here either: every candidate is compared with every key.
+    const known = candidates.filter((candidate) => keys.includes(candidate))
+    if (known.length > 0) return done()
+    const isGiven = candidates.length > 0
+    void reply.header(
+      'www-authenticate',
+      `Bearer realm="akidb-embedding"${isGiven ? ', error="invalid_token"' : ''}`,
+    )
+    done(new EmbedError('INVALID_API_KEY', { given: isGiven }))
+  })
+}
+
+function accessOf(request: FastifyRequest, { config }: ServerContext): 'open' | 'key' | 'off' {
+  const { access } = request.routeOptions.config
+  if (access === 'open') return 'open'
+  if (access === 'docs') return config.docsAccess
+  return access === 'metrics' ? config.metricsAccess : 'key'
+}
+
+function candidatesOf({ headers }: FastifyRequest): string[] {
+  const bearer = /^bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1]
+  const own = headers['x-api-key']
+  return [bearer, own].filter((candidate) => typeof candidate === 'string')
+}
