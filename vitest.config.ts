@@ -17,6 +17,16 @@ export default defineConfig({
           exclude: ['**/*.gpu.test.ts'],
         },
       },
+      {
+        extends: true,
+        // One GPU, one test file at a time, after all others.
+        test: {
+          name: 'gpu',
+          include: ['src/**/*.gpu.test.ts'],
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
       { extends: true, test: { name: 'integration', include: ['test/integration/**/*.test.ts'] } },
       { extends: true, test: { name: 'golden', include: ['test/golden/**/*.test.ts'] } },
     ],

@@ -81,6 +81,18 @@ const messages = {
     `OpenVINO's ${d.api} answered ${d.status}: ${d.reason}`,
   ONNXRUNTIME_STATUS: (d: { api: string; status: number; reason: string }) =>
     `ONNX Runtime's ${d.api} answered ${d.status}: ${d.reason}`,
+  CUDA_STATUS: (d: { api: string; status: number; name: string; reason: string }) =>
+    `CUDA's ${d.api} answered ${d.status} ${d.name}: ${d.reason}`,
+  GPU_UNAVAILABLE: (d: { reason: string; fix: string }) => `no GPU can be used: ${d.reason}; ${d.fix}`,
+  GPU_OUT_OF_MEMORY: (d: {
+    memory: 'device' | 'pinned'
+    resource: string
+    neededBytes: number
+    freeBytes: number
+    totalBytes: number
+  }) =>
+    `no ${d.memory} memory for ${d.resource}: ${d.neededBytes} bytes needed, the GPU has ${d.freeBytes} of ${d.totalBytes} free; lower --max-batch-size or --max-batch-tokens, or stop what else uses the GPU`,
+  USED_AFTER_FREE: (d: { resource: string }) => `${d.resource} was used after it was freed. This is a bug.`,
   LIBRARY_NOT_FOUND: (d: { library: string; searched: readonly string[]; fix: string }) =>
     `${d.library} was not found; searched:${lines(d.searched)}\n${d.fix}`,
   TOKENIZER_FAILED: (d: { reason: string }) => `the tokenizer failed: ${d.reason}`,

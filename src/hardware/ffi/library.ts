@@ -78,6 +78,16 @@ export function declareEnum(...names: readonly string[]): void {
   for (const name of names) koffi.alias(name, 'int')
 }
 
+/** Makes pointer types to opaque structs known to prototypes: C's `typedef struct X_st *X`. */
+export function declareHandle(...names: readonly string[]): void {
+  for (const name of names) koffi.pointer(name, koffi.opaque(`${name}_st`))
+}
+
+/** Makes another name of a type known to prototypes: C's `typedef type name`. */
+export function declareAlias(name: string, type: string): void {
+  koffi.alias(name, type)
+}
+
 /** Makes a struct known to prototypes; fields in C order, values are C types. */
 export function declareStruct(name: string, fields: Readonly<Record<string, string>>): void {
   koffi.struct(name, fields)
@@ -105,6 +115,11 @@ export async function readOutAsync<Value>(call: (out: Out<Value>) => Promise<voi
 /** The memory at `pointer` without a copy; the caller sees to it that it outlives the buffer's use. */
 export function viewMemory(pointer: Pointer<string>, bytes: number): ArrayBuffer {
   return koffi.view(pointer, bytes)
+}
+
+/** Where the bytes of `memory` are; it must stay referenced for as long as the address is used. */
+export function addressOf(memory: ArrayBuffer): Pointer {
+  return koffi.address(memory) as Pointer
 }
 
 /** `count` values of 64 bits at `pointer`, as numbers. */

@@ -1,0 +1,216 @@
+/* A libcuda with the C functions the package declares, over plain memory: work is done when it is enqueued. Proves
+ * prototypes, status checks and pointers of src/hardware/ffi/cuda.ts; a test reads the log of calls. */
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef int CUresult, CUdevice;
+typedef uint64_t CUdeviceptr;
+typedef struct CUcontext_st *CUcontext;
+typedef struct CUstream_st *CUstream;
+typedef struct CUevent_st *CUevent;
+typedef struct CUmodule_st *CUmodule;
+typedef struct CUfunction_st *CUfunction;
+typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphExec_st *CUgraphExec;
+typedef struct { char bytes[16]; } CUuuid;
+
+static __thread CUcontext current;
+static char calls[1 << 16];
+static const char *failing_api;
+static int failing_status;
+
+static CUresult enter(const char *api, const char *format, ...) {
+  size_t used = strlen(calls);
+  va_list values;
+  va_start(values, format);
+  used += snprintf(calls + used, sizeof calls - used, "%s ", api);
+  used += vsnprintf(calls + used, sizeof calls - used, format, values);
+  va_end(values);
+  snprintf(calls + used, sizeof calls - used, "\n");
+  if (failing_api == NULL || strcmp(api, failing_api) != 0) return 0;
+  failing_api = NULL;
+  return failing_status;
+}
+#define ENTER(...) \
+  do { \
+    CUresult status = enter(__func__, __VA_ARGS__); \
+    if (status != 0) return status; \
+  } while (0)
+#define NEED_CONTEXT() \
+  do { \
+    if (current == NULL) return 201; \
+  } while (0)
+#define PTR(p) ((unsigned long long)(uintptr_t)(p))
+
+/* What the test calls. */
+const char *fake_calls(void) { return calls; }
+void fake_clear(void) { calls[0] = 0; }
+void fake_fail(const char *api, int status) {
+  free((void *)failing_api);
+  failing_api = strdup(api);
+  failing_status = status;
+}
+
+CUresult cuGetErrorName(CUresult error, const char **text) {
+  *text = error == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : error == 201 ? "CUDA_ERROR_INVALID_CONTEXT" : NULL;
+  return *text == NULL ? 1 : 0;
+}
+CUresult cuGetErrorString(CUresult error, const char **text) {
+  *text = error == 2 ? "out of memory" : error == 201 ? "invalid device context" : NULL;
+  return *text == NULL ? 1 : 0;
+}
+CUresult cuInit(unsigned flags) { ENTER("%u", flags); return 0; }
+CUresult cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+CUresult cuDeviceGetCount(int *count) { *count = 2; return 0; }
+CUresult cuDeviceGet(CUdevice *device, int ordinal) { ENTER("%d", ordinal); *device = ordinal; return 0; }
+CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
+  snprintf(name, length, "Fake %d", device);
+  return 0;
+}
+CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device) {
+  for (int i = 0; i < 16; i++) uuid->bytes[i] = (char)(0xf0 - i - device);
+  return 0;
+}
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) { *bytes = (192ull << 30) + device; return 0; }
+CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
+  *value = attribute * 10 + device;
+  return 0;
+}
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
+  ENTER("%d", device);
+  *context = (CUcontext)(uintptr_t)(0xC000 + device);
+  return 0;
+}
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) { ENTER("%d", device); return 0; }
+CUresult cuCtxSetCurrent(CUcontext context) {
+  ENTER("0x%llx", PTR(context));
+  current = context;
+  return 0;
+}
+CUresult cuCtxSynchronize(void) { ENTER("%s", ""); NEED_CONTEXT(); return 0; }
+CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total) { *free_bytes = 5ull << 30; *total = 7ull << 30; return 0; }
+CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
+  ENTER("%zu", bytes);
+  NEED_CONTEXT();
+  *pointer = PTR(calloc(1, bytes));
+  return 0;
+}
+CUresult cuMemFree_v2(CUdeviceptr pointer) { ENTER("%s", ""); free((void *)(uintptr_t)pointer); return 0; }
+CUresult cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags) {
+  ENTER("%zu %u", bytes, flags);
+  NEED_CONTEXT();
+  *pointer = calloc(1, bytes);
+  return 0;
+}
+CUresult cuMemFreeHost(void *pointer) { ENTER("%s", ""); free(pointer); return 0; }
+CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *device, void *host, unsigned flags) {
+  ENTER("%u", flags);
+  *device = PTR(host);
+  return 0;
+}
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
+  ENTER("%zu 0x%llx", bytes, PTR(stream));
+  memcpy((void *)(uintptr_t)to, from, bytes);
+  return 0;
+}
+CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+  ENTER("%zu 0x%llx", bytes, PTR(stream));
+  memcpy(to, (void *)(uintptr_t)from, bytes);
+  return 0;
+}
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+  ENTER("%zu 0x%llx", bytes, PTR(stream));
+  memmove((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
+  return 0;
+}
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream) {
+  ENTER("%u %zu 0x%llx", value, count, PTR(stream));
+  memset((void *)(uintptr_t)to, value, count);
+  return 0;
+}
+CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
+  ENTER("%u", flags);
+  NEED_CONTEXT();
+  *stream = (CUstream)0x5000;
+  return 0;
+}
+CUresult cuStreamDestroy_v2(CUstream stream) { ENTER("0x%llx", PTR(stream)); return 0; }
+CUresult cuStreamQuery(CUstream stream) { ENTER("0x%llx", PTR(stream)); return 0; }
+CUresult cuStreamSynchronize(CUstream stream) { ENTER("0x%llx", PTR(stream)); return 0; }
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) {
+  ENTER("0x%llx 0x%llx %u", PTR(stream), PTR(event), flags);
+  return 0;
+}
+CUresult cuEventCreate(CUevent *event, unsigned flags) {
+  ENTER("%u", flags);
+  NEED_CONTEXT();
+  *event = (CUevent)0xE000;
+  return 0;
+}
+CUresult cuEventRecord(CUevent event, CUstream stream) {
+  ENTER("0x%llx 0x%llx", PTR(event), PTR(stream));
+  return 0;
+}
+CUresult cuEventQuery(CUevent event) { ENTER("0x%llx", PTR(event)); return 0; }
+/* Takes its time, and tells whether a context is current on the thread it runs on. */
+CUresult cuEventSynchronize(CUevent event) {
+  usleep(50000);
+  ENTER("0x%llx 0x%llx", PTR(event), PTR(current));
+  return 0;
+}
+CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end) {
+  ENTER("0x%llx 0x%llx", PTR(start), PTR(end));
+  *milliseconds = 1.25f;
+  return 0;
+}
+CUresult cuEventDestroy_v2(CUevent event) { ENTER("0x%llx", PTR(event)); return 0; }
+CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+  ENTER("%s", (const char *)image);
+  *module = (CUmodule)0xA000;
+  return 0;
+}
+CUresult cuModuleUnload(CUmodule module) { ENTER("0x%llx", PTR(module)); return 0; }
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
+  ENTER("0x%llx %s", PTR(module), name);
+  *function = (CUfunction)0xF000;
+  return 0;
+}
+CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function) {
+  ENTER("%d 0x%llx", attribute, PTR(function));
+  *value = attribute + 100;
+  return 0;
+}
+CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value) {
+  ENTER("0x%llx %d %d", PTR(function), attribute, value);
+  return 0;
+}
+/* Reads its parameters as (void *, int, float). */
+CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                        unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **params,
+                        void **extra) {
+  ENTER("0x%llx %u,%u,%u %u,%u,%u %u 0x%llx (0x%llx, %d, %g) 0x%llx", PTR(function), grid_x, grid_y, grid_z, block_x,
+        block_y, block_z, shared_bytes, PTR(stream), PTR(*(void **)params[0]), *(int *)params[1],
+        *(float *)params[2], PTR(extra));
+  return 0;
+}
+CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) { ENTER("0x%llx %d", PTR(stream), mode); return 0; }
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
+  ENTER("0x%llx", PTR(stream));
+  *graph = (CUgraph)0x6000;
+  return 0;
+}
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
+  ENTER("0x%llx %llu", PTR(graph), flags);
+  *exec = (CUgraphExec)0x6100;
+  return 0;
+}
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
+  ENTER("0x%llx 0x%llx", PTR(exec), PTR(stream));
+  return 0;
+}
+CUresult cuGraphExecDestroy(CUgraphExec exec) { ENTER("0x%llx", PTR(exec)); return 0; }
+CUresult cuGraphDestroy(CUgraph graph) { ENTER("0x%llx", PTR(graph)); return 0; }
