@@ -263,6 +263,25 @@ export const configSchema = Type.Object(
       "tei adds text-embeddings-inference's metric names (te_*) to ours, for dashboards made for it",
       { default: 'akidb', needsRestart: true },
     ),
+    otlpEndpoint: Type.Optional(
+      string(
+        'OpenTelemetry collector that takes traces over HTTP, e.g. http://127.0.0.1:4318 (default: no traces)',
+        {
+          placeholder: 'url',
+          variable: 'OTEL_EXPORTER_OTLP_ENDPOINT',
+        },
+      ),
+    ),
+    otlpServiceName: string('Name of this service in traces', {
+      default: 'akidb-embedding',
+      variable: 'OTEL_SERVICE_NAME',
+    }),
+    traceSampleRatio: Type.Number({
+      description: 'Share of the requests that are traced, where the caller has not decided (traceparent)',
+      default: 1,
+      minimum: 0,
+      maximum: 1,
+    }),
   },
   { additionalProperties: false },
 )

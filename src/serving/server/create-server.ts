@@ -12,8 +12,7 @@ import { drain } from './drain.ts'
 import { handleError } from './error-handler.ts'
 import { parseJsonBodies } from './json-body.ts'
 import { Listener } from './listener.ts'
-import { type ServerMetrics, createServerMetrics } from './prometheus.ts'
-import { type RequestEndListener, observeRequestEnds } from './request-end.ts'
+import { observeRequestEnds } from './request-end.ts'
 import { RequestLogController, chooseRequestId, tellRequestIds, writeAccessLog } from './request-log.ts'
 import { registerCohereRoutes } from './routes/cohere.ts'
 import { registerHealthRoutes } from './routes/health.ts'
@@ -75,9 +74,19 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   })
   const inFlight = trackRequests(app, host)
   tellRequestIds(app)
-  const metrics = config.metrics ? createServerMetrics(context, options.metricSources) : undefined
+  const tracing =
+    config.otlpEndpoint === undefined
+      ? undefined
+      : (await import('./tracing/tracing.ts')).startTracing(app, config, startup.version)
+  const metrics = config.metrics
+    ? (await import('./prometheus.ts')).createServerMetrics(context, options.metricSources)
+    : undefined
   app.addHook('onClose', async () => metrics?.[Symbol.dispose]())
-  observeRequestEnds(app, listRequestEndListeners(config, metrics))
+  observeRequestEnds(app, [
+    ...(metrics === undefined ? [] : [metrics.onRequestEnd]),
+    ...(config.accessLog ? [writeAccessLog] : []),
+    ...(tracing === undefined ? [] : [tracing.onRequestEnd]),
+  ])
   app.setErrorHandler(handleError)
   app.setValidatorCompiler(compileBodyValidator)
   app.setNotFoundHandler((request) => {
@@ -150,11 +159,4 @@ export async function createServer(options: ServerOptions): Promise<Server> {
       await close()
     },
   }
-}
-
-function listRequestEndListeners(config: Config, metrics: ServerMetrics | undefined): RequestEndListener[] {
-  const listeners: RequestEndListener[] = []
-  if (metrics !== undefined) listeners.push((end) => metrics.onRequestEnd(end))
-  if (config.accessLog) listeners.push(writeAccessLog)
-  return listeners
 }

@@ -14,7 +14,7 @@ import { getProcessRegistry } from './metrics/process-metrics.ts'
 import { registerSource } from './metrics/register-source.ts'
 import { SlidingMean, windowSeconds } from './metrics/sliding-mean.ts'
 import { createTeiMetrics } from './metrics/tei-metrics.ts'
-import type { RequestEnd } from './request-end.ts'
+import type { RequestEndListener } from './request-end.ts'
 
 /** What GET /stats answers. */
 export interface Stats {
@@ -32,7 +32,7 @@ export interface ServerMetrics extends Disposable {
   /** Prometheus' text format. */
   expose(): Promise<string>
   readStats(): Stats
-  onRequestEnd(end: RequestEnd): void
+  readonly onRequestEnd: RequestEndListener
 }
 
 /** Dispose it to stop listening. @param sources measurements from outside, e.g. of a GPU */
@@ -79,7 +79,7 @@ export function createServerMetrics(
       averageLatencyMs: averages.latencyMs.mean,
       queue: context.pipeline.queueState,
     }),
-    onRequestEnd(end) {
+    onRequestEnd: (end) => {
       for (const set of sets) set.onRequestEnd?.(end)
     },
     [Symbol.dispose]() {
