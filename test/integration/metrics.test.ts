@@ -31,26 +31,33 @@ describe('GET /metrics', () => {
     batchDone.subscribe(keep)
     expect(await post(tiny, '/embed', { inputs: ['the cat', longText] })).toBe(200)
     expect(await post(tiny, '/v1/embeddings', { input: 'the cat' })).toBe(200)
+    await tiny.server.app.inject({
+      method: 'POST',
+      url: '/v1/embeddings',
+      payload: { input: 'the cat' },
+      headers: { 'x-priority': 'high' },
+    })
     batchDone.unsubscribe(keep)
     const exposed = await scrape(tiny)
     expect(exposed.value('embed_requests_total', { route: '/embed', status: '200', outcome: 'ok' })).toBe(1)
-    expect(exposed.value('embed_requests_total', { route: '/v1/embeddings' })).toBe(1)
+    expect(exposed.value('embed_requests_total', { route: '/v1/embeddings' })).toBe(2)
     expect(exposed.value('embed_request_duration_seconds_count', { route: '/embed' })).toBe(1)
-    expect(exposed.value('embed_inputs_total')).toBe(3)
-    expect(exposed.value('embed_tokens_total')).toBe(4 + 64 + 4)
+    expect(exposed.value('embed_inputs_total')).toBe(4)
+    expect(exposed.value('embed_tokens_total')).toBe(4 + 64 + 4 + 4)
     expect(exposed.value('embed_truncated_inputs_total')).toBe(1)
     const whole = await tiny.pipeline.tokenizer.encode([longText], { maxTokens: 64, truncation: 'right' })
     expect(exposed.value('embed_truncated_tokens_total')).toBe(whole[0]!.totalTokens - 64)
     expect(exposed.value('embed_batch_size_count')).toBe(batches.length)
-    expect(exposed.value('embed_batch_size_sum')).toBe(3)
-    expect(exposed.value('embed_batch_tokens_sum')).toBe(72)
+    expect(exposed.value('embed_batch_size_sum')).toBe(4)
+    expect(exposed.value('embed_batch_tokens_sum')).toBe(76)
     const padding = batches.map((batch) => 1 - batch.tokens / batch.paddedTokens)
     expect(exposed.value('embed_batch_padding_ratio_sum')).toBeCloseTo(
       padding.reduce((sum, ratio) => sum + ratio, 0),
       9,
     )
-    expect(exposed.value('embed_tokenize_duration_seconds_count')).toBe(2)
+    expect(exposed.value('embed_tokenize_duration_seconds_count')).toBe(3)
     expect(exposed.value('embed_queue_wait_seconds_count', { priority: 'normal' })).toBe(2)
+    expect(exposed.value('embed_queue_wait_seconds_count', { priority: 'high' })).toBe(1)
     expect(exposed.value('embed_inference_duration_seconds_count')).toBe(batches.length)
     const inferenceSeconds = exposed.value('embed_inference_duration_seconds_sum')!
     expect(inferenceSeconds).toBeGreaterThan(0)

@@ -112,13 +112,17 @@ describe('with otlpEndpoint', () => {
     await post(tiny, { inputs: 'a '.repeat(32) })
     tiny.pipeline.embed = () => Promise.reject(new EmbedError('REQUEST_TIMEOUT', { timeoutMs: 1 }))
     await post(tiny, { inputs: 'b' })
-    await post(tiny, { inputs: 'c' }, {}, '/nope')
+    tiny.pipeline.embed = () => Promise.reject(new EmbedError('ENGINE_FAILED', { engine: 'e', reason: 'r' }))
+    expect((await post(tiny, { inputs: 'c' })).statusCode).toBe(424)
+    await post(tiny, { inputs: 'd' }, {}, '/nope')
     const { spans } = await close(tiny, collector)
     const servers = spans.filter((span) => span.kind === 'SPAN_KIND_SERVER')
     expect(servers.map((span) => [span.name, span.attributes['error.type'], span.status])).toEqual([
       ['POST /embed', 'EMPTY_INPUT', 'STATUS_CODE_UNSET'],
       ['POST /embed', 'REQUEST_TOO_LARGE', 'STATUS_CODE_UNSET'],
       ['POST /embed', 'REQUEST_TIMEOUT', 'STATUS_CODE_ERROR'],
+      // TEI's 424 is an error of the server all the same.
+      ['POST /embed', 'ENGINE_FAILED', 'STATUS_CODE_ERROR'],
       ['POST', 'ROUTE_NOT_FOUND', 'STATUS_CODE_UNSET'],
     ])
     // A request that failed on its way shows how far it came.

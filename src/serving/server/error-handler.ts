@@ -73,6 +73,11 @@ const dialectByPrefix: readonly (readonly [prefix: string, dialect: Dialect])[] 
   ['/v2/', 'cohere'],
 ]
 
+/** The server's to mend, whatever status the dialect has for it: TEI answers a failed engine with 424. */
+export function isServerFault(code: string): boolean {
+  return (statusByCode[code as ErrorCode] ?? 500) >= 500
+}
+
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const embedError = toEmbedError(error, request)
   const dialect = dialectOf(request)

@@ -21,6 +21,7 @@ import {
   requestDone,
   tokenizeDone,
 } from '../../../telemetry/channels.ts'
+import { isServerFault } from '../error-handler.ts'
 import type { RequestEndListener } from '../request-end.ts'
 import { createTracerProvider } from './tracer-provider.ts'
 
@@ -101,8 +102,10 @@ export function startTracing(app: FastifyInstance, config: Config, version: stri
       const span = traced.get(request)?.span
       if (span === undefined) return
       span.setAttribute('http.response.status_code', status)
-      if (outcome !== 'ok') span.setAttribute('error.type', outcome)
-      if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR, message: outcome })
+      if (outcome !== 'ok') {
+        span.setAttribute('error.type', outcome)
+        if (isServerFault(outcome)) span.setStatus({ code: SpanStatusCode.ERROR, message: outcome })
+      }
       span.end()
     },
   }
