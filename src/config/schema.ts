@@ -266,21 +266,20 @@ export const configSchema = Type.Object(
     otlpEndpoint: Type.Optional(
       string(
         'OpenTelemetry collector that takes traces over HTTP, e.g. http://127.0.0.1:4318 (default: no traces)',
-        {
-          placeholder: 'url',
-          variable: 'OTEL_EXPORTER_OTLP_ENDPOINT',
-        },
+        { placeholder: 'url', variable: 'OTEL_EXPORTER_OTLP_ENDPOINT', needsRestart: true },
       ),
     ),
     otlpServiceName: string('Name of this service in traces', {
       default: 'akidb-embedding',
       variable: 'OTEL_SERVICE_NAME',
+      needsRestart: true,
     }),
     traceSampleRatio: Type.Number({
       description: 'Share of the requests that are traced, where the caller has not decided (traceparent)',
       default: 1,
       minimum: 0,
       maximum: 1,
+      needsRestart: true,
     }),
   },
   { additionalProperties: false },

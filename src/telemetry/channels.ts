@@ -66,6 +66,8 @@ export interface RequestDone extends Provenance {
 }
 
 export interface EngineState {
+  /** The engine of a pipeline, as the pipeline knows it. */
+  readonly source?: object | undefined
   readonly engine: string
   /** False while a dead engine is being replaced. */
   readonly isHealthy: boolean

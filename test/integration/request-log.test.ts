@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { EmbedError } from '../../src/errors.ts'
+import { engineState } from '../../src/telemetry/channels.ts'
 import { type TinyServer, startTinyServer } from '../fixtures/start-tiny-server.ts'
 
 type LogLine = Record<string, unknown> & { requestId?: string; level: number; msg: string }
@@ -120,6 +121,18 @@ describe('log', () => {
     await post({ inputs: secret })
     expect(readLog().length).toBeGreaterThanOrEqual(9)
     expect(written.join('')).not.toContain(secret)
+  })
+
+  it('tells when the engine dies and when it was replaced', async () => {
+    tiny = await startTinyServer({ logLevel: 'warn' }, { logStream })
+    const state = { source: tiny.pipeline.engine, engine: 'onnx', reason: 'device lost' }
+    engineState.publish({ ...state, isHealthy: false })
+    engineState.publish({ ...state, isHealthy: true })
+    engineState.publish({ ...state, source: {}, isHealthy: false })
+    expect(readLog()).toEqual([
+      expect.objectContaining({ level: 50, engine: 'onnx', reason: 'device lost' }),
+      expect.objectContaining({ level: 40, engine: 'onnx', msg: 'the engine was replaced' }),
+    ])
   })
 
   it('is silent when asked to be', async () => {

@@ -84,17 +84,17 @@ export class SupervisedEngine implements Engine {
 
   async #restartLoop(dead: Engine, reason: string): Promise<void> {
     const engine = dead.info.name
-    engineState.publish({ engine, isHealthy: false, reason })
+    engineState.publish({ source: this, engine, isHealthy: false, reason })
     await Promise.resolve(dead[Symbol.asyncDispose]()).catch(() => undefined)
     for (let delayMs = firstDelayMs; ; delayMs = Math.min(longestDelayMs, 2 * delayMs)) {
       await this.#sleep(delayMs)
       if (this.#disposed.signal.aborted) return
       try {
         this.#engine = await this.#options.recreate()
-        engineState.publish({ engine, isHealthy: true, reason: `restarted after: ${reason}` })
+        engineState.publish({ source: this, engine, isHealthy: true, reason: `restarted after: ${reason}` })
         return
       } catch (error) {
-        engineState.publish({ engine, isHealthy: false, reason: toReason(error) })
+        engineState.publish({ source: this, engine, isHealthy: false, reason: toReason(error) })
       }
     }
   }

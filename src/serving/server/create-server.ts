@@ -9,6 +9,7 @@ import type { PipelineHost } from '../pipeline/pipeline-host.ts'
 import { compileBodyValidator } from './body-schema.ts'
 import { createContext } from './context.ts'
 import { drain } from './drain.ts'
+import { logEngineState } from './engine-log.ts'
 import { handleError } from './error-handler.ts'
 import { parseJsonBodies } from './json-body.ts'
 import { Listener } from './listener.ts'
@@ -74,6 +75,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   })
   const inFlight = trackRequests(app, host)
   tellRequestIds(app)
+  logEngineState(app, context)
   const tracing =
     config.otlpEndpoint === undefined
       ? undefined

@@ -1,7 +1,7 @@
 import { afterEach, expect, it } from 'vitest'
 import { Exposition } from '../../../test/fixtures/exposition.ts'
 import { loadConfig } from '../../config/load.ts'
-import { type BatchDone, batchDone, requestDone } from '../../telemetry/channels.ts'
+import { type BatchDone, batchDone, engineState, requestDone } from '../../telemetry/channels.ts'
 import type { ServerContext } from './context.ts'
 import { type ServerMetrics, createServerMetrics } from './prometheus.ts'
 
@@ -67,6 +67,16 @@ it('leaves failed batches and requests out of what it measures', async () => {
   expect(exposed.value('embed_queue_wait_seconds_sum', { priority: 'high' })).toBe(0.03)
   expect(exposed.value('embed_average_latency_seconds')).toBe(0.008)
   expect(metrics.readStats()).toMatchObject({ requests: 1, averageLatencyMs: 8, averageBatchSize: 0 })
+})
+
+it('counts restarts of its own engine', async () => {
+  const pipeline = toPipeline('onnx') as { engine: object }
+  start(pipeline)
+  const state = { engine: 'onnx', reason: 'device lost' }
+  engineState.publish({ ...state, source: pipeline.engine, isHealthy: false })
+  engineState.publish({ ...state, source: pipeline.engine, isHealthy: true })
+  engineState.publish({ ...state, source: {}, isHealthy: true })
+  expect((await expose()).value('embed_engine_restarts_total')).toBe(1)
 })
 
 it('is not ready while the server stops', async () => {

@@ -4,6 +4,7 @@ import {
   type Provenance,
   type TypedChannel,
   batchDone,
+  engineState,
   requestDone,
   tokenizeDone,
 } from '../../telemetry/channels.ts'
@@ -67,6 +68,13 @@ export function createServerMetrics(
       if (message.outcome === 'ok') averages.latencyMs.add(message.durationMs)
       for (const set of sets) set.onRequestDone?.(message)
     }),
+    listen(
+      engineState,
+      ({ source }) => source === context.pipeline.engine,
+      (message) => {
+        for (const set of sets) set.onEngineState?.(message)
+      },
+    ),
   ]
   return {
     contentType: registry.contentType,

@@ -1,7 +1,7 @@
 /** The metrics of docs/metrics.md, in base units. */
 import { Counter, Histogram, type Registry } from 'prom-client'
 import type { ErrorCode } from '../../../errors.ts'
-import type { BatchDone, RequestDone, TokenizeDone } from '../../../telemetry/channels.ts'
+import type { BatchDone, EngineState, RequestDone, TokenizeDone } from '../../../telemetry/channels.ts'
 import type { ServerContext } from '../context.ts'
 import type { RequestEnd } from '../request-end.ts'
 import type { MetricSet } from './metric-set.ts'
@@ -12,9 +12,10 @@ const latencyBuckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1,
 const tokenizeBuckets = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1]
 const paddingBuckets = [0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1]
 
-/** Refused before any work was done for them. */
+/** Refused for the sake of the others; to be told apart from what is wrong with a request. */
 const rejectionCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'QUEUE_FULL',
+  'OVER_OBJECTIVE',
   'REQUEST_TOO_LARGE',
   'SHUTTING_DOWN',
 ])
@@ -54,7 +55,7 @@ export function createAkidbMetrics(
   )
   const rejections = counter(
     'embed_rejections_total',
-    'Requests refused before any work was done for them: the queue is full, they could never fit, or the server stops',
+    'Requests that were refused: the queue is full, the answer would come too late, they could never fit, or the server stops',
     ['code'],
   )
   for (const code of rejectionCodes) rejections.inc({ code }, 0)
@@ -110,7 +111,15 @@ export function createAkidbMetrics(
     () => averages.latencyMs.mean / 1000,
   )
 
-  gauge('embed_ready', 'Whether the server takes requests: 1 or 0', () => Number(context.isReady()))
+  gauge('embed_ready', 'Whether the server takes requests and its engine is fine: 1 or 0', () =>
+    Number(context.isReady()),
+  )
+  gauge(
+    'embed_latency_objective_seconds',
+    'The objective for the 95th percentile (targetP95Ms); 0 when none is set',
+    () => (context.config.targetP95Ms ?? 0) / 1000,
+  )
+  const engineRestarts = counter('embed_engine_restarts_total', 'Engines that died and were replaced')
   gauge(
     'embed_engine_memory_bytes',
     'Memory that the engine holds, as far as it can tell',
@@ -138,6 +147,9 @@ export function createAkidbMetrics(
     },
     onTokenizeDone({ durationMs }: TokenizeDone) {
       tokenizeDuration.observe(durationMs / 1000)
+    },
+    onEngineState({ isHealthy }: EngineState) {
+      if (isHealthy) engineRestarts.inc()
     },
     onBatchDone(batch: BatchDone) {
       if (batch.failure !== undefined) return

@@ -1,4 +1,4 @@
-import type { BatchDone, RequestDone, TokenizeDone } from '../../../telemetry/channels.ts'
+import type { BatchDone, EngineState, RequestDone, TokenizeDone } from '../../../telemetry/channels.ts'
 import type { RequestEnd } from '../request-end.ts'
 
 /** A family of metrics: what it does with each thing that happens. All of it is this server's. */
@@ -7,4 +7,5 @@ export interface MetricSet {
   onTokenizeDone?(message: TokenizeDone): void
   onBatchDone?(message: BatchDone): void
   onRequestDone?(message: RequestDone): void
+  onEngineState?(message: EngineState): void
 }

@@ -39,9 +39,11 @@ interface TracedRequest {
 
 /** Asked every few seconds by machines. */
 const untracedRoutes: ReadonlySet<string | undefined> = new Set([
+  '/',
   '/livez',
   '/readyz',
   '/health',
+  '/ping',
   '/metrics',
   '/stats',
 ])
