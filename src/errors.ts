@@ -83,6 +83,8 @@ const messages = {
     `ONNX Runtime's ${d.api} answered ${d.status}: ${d.reason}`,
   CUDA_STATUS: (d: { api: string; status: number; name: string; reason: string }) =>
     `CUDA's ${d.api} answered ${d.status} ${d.name}: ${d.reason}`,
+  NVML_STATUS: (d: { api: string; status: number; reason: string }) =>
+    `NVML's ${d.api} answered ${d.status}: ${d.reason}`,
   GPU_UNAVAILABLE: (d: { reason: string; fix: string }) => `no GPU can be used: ${d.reason}; ${d.fix}`,
   GPU_OUT_OF_MEMORY: (d: {
     memory: 'device' | 'pinned'

@@ -9,13 +9,8 @@ import { pullModel } from '../model/pull.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command, CommandInput } from './command.ts'
-
-interface Finding {
-  readonly level: 'ok' | 'note' | 'fail'
-  readonly subject: string
-  readonly text: string
-  readonly fix?: string
-}
+import type { Finding } from './finding.ts'
+import { inspectGpus } from './inspect-gpus.ts'
 
 export const doctorCommand: Command = {
   name: 'doctor',
@@ -27,6 +22,7 @@ export const doctorCommand: Command = {
   async run(input) {
     const findings = [
       ...inspectMachine(),
+      ...(await inspectGpus(input)),
       ...(await inspectCache(input)),
       inspectOpenvino(input),
       ...(await inspectEngines(input)),

@@ -171,6 +171,9 @@ describe('doctor', () => {
     expect(code).toBe(0)
     expect(findings).toContainEqual(expect.objectContaining({ subject: 'engine onnx fp32', level: 'ok' }))
     expect(findings).toContainEqual(
+      expect.objectContaining({ subject: expect.stringMatching(/^gpu( 0)?$/) as string }),
+    )
+    expect(findings).toContainEqual(
       expect.objectContaining({
         subject: 'openvino library',
         level: 'note',

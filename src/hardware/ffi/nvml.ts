@@ -1,0 +1,79 @@
+/** NVIDIA's management library, nvml.h of 13.0: what the driver knows about GPUs, without a CUDA context. */
+import { EmbedError } from '../../errors.ts'
+import {
+  declareEnum,
+  declareHandle,
+  declareStruct,
+  loadLibrary,
+  type NativeFunction,
+  type Out,
+  type Pointer,
+} from './library.ts'
+
+export type NvmlDevice = Pointer<'nvmlDevice_t'>
+
+export interface NvmlMemory {
+  readonly total: number
+  readonly free: number
+  readonly used: number
+}
+
+/** nvmlClockType_t */
+export const NVML_CLOCK_SM = 1
+export const NVML_CLOCK_MEM = 2
+
+declareEnum('nvmlReturn_t', 'nvmlClockType_t')
+declareHandle('nvmlDevice_t')
+declareStruct('nvmlMemory_t', {
+  total: 'unsigned long long',
+  free: 'unsigned long long',
+  used: 'unsigned long long',
+})
+
+export type Nvml = ReturnType<typeof declareNvml>
+
+const loaded = new Map<string, Nvml>()
+
+/** The function table of `libnvidia-ml` at `path`. A call that fails throws NVML_STATUS.
+ * @throws {Error} the loader's words when the library cannot be opened */
+export function loadNvml(path: string): Nvml {
+  let nvml = loaded.get(path)
+  if (nvml === undefined) {
+    nvml = declareNvml(path)
+    loaded.set(path, nvml)
+  }
+  return nvml
+}
+
+function declareNvml(path: string) {
+  const library = loadLibrary(path)
+  const nvmlErrorString = library.declare<[status: number], string>(
+    'const char *nvmlErrorString(nvmlReturn_t result)',
+  )
+  const check = (status: number, api: string): void => {
+    if (status !== 0) throw new EmbedError('NVML_STATUS', { api, status, reason: nvmlErrorString(status) })
+  }
+  const checked = <Args extends readonly unknown[]>(parameters: string): NativeFunction<Args, void> =>
+    library.declare<Args, number, void>(`nvmlReturn_t ${parameters}`, check)
+
+  return {
+    nvmlInit_v2: checked<[]>('nvmlInit_v2()'),
+    nvmlShutdown: checked<[]>('nvmlShutdown()'),
+    /** `version` is written into, NUL-terminated. */
+    nvmlSystemGetDriverVersion: checked<[version: Uint8Array, length: number]>(
+      'nvmlSystemGetDriverVersion(_Out_ char *version, unsigned int length)',
+    ),
+    nvmlDeviceGetHandleByUUID: checked<[uuid: string, device: Out<NvmlDevice>]>(
+      'nvmlDeviceGetHandleByUUID(const char *uuid, _Out_ nvmlDevice_t *device)',
+    ),
+    nvmlDeviceGetMemoryInfo: checked<[device: NvmlDevice, memory: Partial<NvmlMemory>]>(
+      'nvmlDeviceGetMemoryInfo(nvmlDevice_t device, _Out_ nvmlMemory_t *memory)',
+    ),
+    nvmlDeviceGetClockInfo: checked<[device: NvmlDevice, type: number, mhz: Out<number>]>(
+      'nvmlDeviceGetClockInfo(nvmlDevice_t device, nvmlClockType_t type, _Out_ unsigned int *clock)',
+    ),
+    nvmlDeviceGetMaxClockInfo: checked<[device: NvmlDevice, type: number, mhz: Out<number>]>(
+      'nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type, _Out_ unsigned int *clock)',
+    ),
+  }
+}
