@@ -30,6 +30,39 @@ describe('documentation', () => {
   })
 })
 
+describe('docs/from-tei.md', () => {
+  const page = read('docs/from-tei.md')
+  const rows = [...page.matchAll(/^\| (`.*?) +\| (.*?) +\| /gm)]
+
+  it("names every flag of TEI's router with its variable", () => {
+    const named = rows.map(([, theirs]) => theirs!)
+    for (const flag of teiFlags) {
+      const variable = flag.toUpperCase().replaceAll('-', '_')
+      expect(named, flag).toContain(`\`--${flag}\`, \`${variable}\``)
+    }
+  })
+
+  it('names only flags and keys of ours that exist', () => {
+    const ours = rows.flatMap(([, , here]) => [...here!.matchAll(/--[a-z][a-z-]+/g)].map(([flag]) => flag))
+    expect(ours.length).toBeGreaterThan(20)
+    const flags = new Set(knobs.map((knob) => knob.flag))
+    expect(ours.filter((flag) => !flags.has(flag))).toEqual([])
+    const keys = new Set<string>(knobs.map((knob) => knob.key))
+    const named = [...page.matchAll(/`([a-z]+[A-Z]\w*)`/g)].map(([, key]) => key!)
+    expect(named.filter((key) => !keys.has(key))).toEqual([])
+    const example = page.slice(page.indexOf('npx akidb-embedding'), page.indexOf('# after'))
+    for (const [flag] of example.matchAll(/--[a-z-]+/g)) expect(flags, flag).toContain(flag)
+  })
+})
+
+/** Of its 1.9.3; each has a variable of the same name. */
+const teiFlags = (
+  'model-id revision tokenization-workers dtype served-model-name pooling max-concurrent-requests max-batch-tokens ' +
+  'max-batch-requests max-client-batch-size auto-truncate default-prompt-name default-prompt dense-path hf-api-token ' +
+  'hf-token hostname port uds-path huggingface-hub-cache payload-limit api-key json-output disable-spans ' +
+  'otlp-endpoint otlp-service-name prometheus-port cors-allow-origin'
+).split(' ')
+
 function toConfigurationPage(): string {
   const rows = knobs.map(
     (knob) =>

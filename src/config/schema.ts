@@ -157,8 +157,19 @@ export const configSchema = Type.Object(
     }),
     truncation: choice(
       ['auto', 'none', 'right', 'left'],
-      "Texts over the model's length: none refuses, right drops the end, left the beginning, auto follows the dialect (TEI right, OpenAI none)",
+      "Texts over the model's length: none refuses, right drops the end, left the beginning, auto follows the dialect (OpenAI none, the others right)",
       { default: 'auto' },
+    ),
+    defaultPromptName: Type.Optional(
+      string(
+        "Name of the model's prompt that is put before each text whose request names none (default: the model's own choice)",
+        { placeholder: 'name' },
+      ),
+    ),
+    defaultPrompt: Type.Optional(
+      string(
+        "Text that is put before each text whose request names no prompt, where the model's prompts do not have it",
+      ),
     ),
     maxTextChars: integer('Longest text; a longer one is refused before it costs a tokenisation', {
       default: 2_000_000,

@@ -1,11 +1,27 @@
 import { describe, expect, it } from 'vitest'
-import { choosePrompt } from './prompt.ts'
+import { choosePrompt, withDefaultPrompt } from './prompt.ts'
 
 const qwen3 = {
   prompts: { document: '', query: 'Instruct: Given a web search query, retrieve passages\nQuery:' },
   defaultPromptName: undefined,
 }
 const e5 = { prompts: { query: 'query: ', passage: 'passage: ' }, defaultPromptName: 'passage' }
+
+describe('withDefaultPrompt', () => {
+  it("takes the configuration's prompt, by name or as it is, in place of the model's", () => {
+    expect(choosePrompt(withDefaultPrompt(e5, {}), {})).toBe('passage: ')
+    expect(choosePrompt(withDefaultPrompt(e5, { defaultPromptName: 'query' }), {})).toBe('query: ')
+    const own = withDefaultPrompt(e5, { defaultPrompt: 'about ' })
+    expect(choosePrompt(own, {})).toBe('about ')
+    expect(choosePrompt(own, { promptName: 'query' })).toBe('query: ')
+  })
+
+  it('refuses both at once and a name that the model does not have', () => {
+    const refusal = expect.objectContaining({ code: 'CONFIG_INVALID' }) as Error
+    expect(() => withDefaultPrompt(e5, { defaultPromptName: 'query', defaultPrompt: 'x' })).toThrow(refusal)
+    expect(() => withDefaultPrompt(e5, { defaultPromptName: 'toString' })).toThrow(refusal)
+  })
+})
 
 describe('choosePrompt', () => {
   it('takes the named prompt, else the default, else none', () => {

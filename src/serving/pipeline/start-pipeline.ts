@@ -5,6 +5,7 @@ import { createTokenizer } from '../tokenizer/worker-tokenizer.ts'
 import { loadModelSpec } from '../../model/spec.ts'
 import { type PullProgress, pullModel } from '../../model/pull.ts'
 import { EmbeddingPipeline } from './embedding-pipeline.ts'
+import { withDefaultPrompt } from './prompt.ts'
 import { type StartedEngine, startEngine } from './start-engine.ts'
 
 export interface StartupReport {
@@ -43,7 +44,7 @@ export async function startPipeline(
     signal,
     onProgress: options.onProgress,
   })
-  const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
+  const spec = withDefaultPrompt(await loadModelSpec(model.folder, { id: model.id, cacheDir }), config)
   const tokenizer = await createTokenizer({
     tokenizerPath: spec.files.tokenizer,
     workerCount: config.tokenizerWorkers,

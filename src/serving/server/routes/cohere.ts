@@ -30,6 +30,9 @@ const bodySchema = Type.Object(
       Type.Enum(['NONE', 'START', 'END']),
       "'NONE' to refuse long texts, 'START' to drop their beginning, 'END' to drop their end",
     ),
+    // What would change the answer is not dropped in silence.
+    images: optional(Type.Never(), 'nothing here; the model embeds texts'),
+    inputs: optional(Type.Never(), "nothing here; give the texts in 'texts'"),
     max_tokens: optional(Type.Never(), "nothing here; texts are cut at the model's own length"),
   },
   { description: "Embeds texts. The model's prompt that fits input_type is put before each." },

@@ -5,7 +5,9 @@ import type { ServerContext } from '../context.ts'
 export function registerTeiInfoRoutes(app: FastifyInstance, context: ServerContext): void {
   const config = { dialect: 'tei' as const }
   app.get('/info', { schema: { tags: ['TEI'] }, config }, () => toInfo(context))
-  app.get('/api-doc/openapi.json', { schema: { hide: true }, config }, () => app.swagger())
+  app.get('/api-doc/openapi.json', { schema: { hide: true }, config: { ...config, access: 'docs' } }, () =>
+    app.swagger(),
+  )
 }
 
 /** TEI's fields first, then what is ours. */

@@ -30,9 +30,6 @@ const decodeSchema = Type.Object(
   { description: 'The text of token ids.' },
 )
 
-/** A token is some 70 characters of the answer. */
-const maxCharacters = 2_000_000
-
 export function registerTeiTokenizerRoutes(app: FastifyInstance, context: ServerContext): void {
   const config = { dialect: 'tei' as const }
   app.post<{ Body: Static<typeof tokenizeSchema> }>(
@@ -43,9 +40,11 @@ export function registerTeiTokenizerRoutes(app: FastifyInstance, context: Server
       const { spec, tokenizer } = context.pipeline
       const texts = refuseEmpty(typeof inputs === 'string' ? [inputs] : inputs)
       refuseTooMany(texts.length, context.config.maxInputs)
-      const characters = texts.reduce((sum, text) => sum + text.length, 0)
-      if (characters > maxCharacters) {
-        const reason = `the texts have ${characters} characters together, at most ${maxCharacters} are taken; split the list`
+      // A token is some 70 characters of the answer.
+      const chars = texts.reduce((sum, text) => sum + text.length, 0)
+      const { maxTextChars } = context.config
+      if (chars > maxTextChars) {
+        const reason = `the texts have ${chars} characters together, at most ${maxTextChars} are taken; split the list, or raise --max-text-chars`
         throw new EmbedError('INVALID_REQUEST', { reason })
       }
       const prompt = choosePrompt(spec, { promptName: prompt_name ?? undefined })
