@@ -85,6 +85,15 @@ describe('TEI', () => {
     })
   })
 
+  it('tells what was cut from all instances together', async () => {
+    const cut = { inputs: ['a', longText] }
+    const instances = [cut, { inputs: 'a', truncation_direction: 'left' }, cut]
+    const { headers } = await post('/vertex', { instances })
+    expect(headers).toMatchObject({ 'x-truncated-inputs': '2', 'x-truncation-direction': 'right' })
+    const one = await post('/embed', cut)
+    expect(Number(headers['x-truncated-tokens'])).toBe(2 * Number(one.headers['x-truncated-tokens']))
+  })
+
   it('answers 424 where another kind of model is needed, after its own checks', async () => {
     const backend = { status: 424, body: { error_type: 'Backend', code: 'TASK_NOT_SUPPORTED' } }
     expect(await post('/rerank', { query: 'a', texts: ['b'] })).toMatchObject(backend)
@@ -117,6 +126,14 @@ describe('TEI', () => {
     expect(new Set(paths.map((path) => path.replace('{*}', '{name}')))).toEqual(
       new Set(documented.filter((path) => path !== '/docs')),
     )
+  })
+})
+
+describe('openapi.json', () => {
+  it('is as open as /docs', async () => {
+    await using closed = await startTinyServer({ docsAccess: 'off' })
+    const answer = await closed.server.app.inject('/api-doc/openapi.json')
+    expect(answer.statusCode).toBe(404)
   })
 })
 

@@ -78,7 +78,8 @@ function describe(
     (a, b) => depth(b) - depth(a) || counts.get(b)! - counts.get(a)!,
   )
   if (path === '') {
-    const long = Object.entries(body).find(([, value]) => Array.isArray(value))?.[0] ?? ''
+    const long =
+      Object.entries(body).find(([, value]) => Array.isArray(value))?.[0] ?? schema.required?.[0] ?? ''
     return `'${long}' holds a value of the wrong type after its first ${maxCheckedItems}; '${long}' takes ${expected(schema.properties[long])}`
   }
   const [field = '', ...rest] = path.slice(1).split('/')

@@ -29,28 +29,24 @@ export async function embedForRequest(
   const startMs = performance.now()
   const result = await whileConnected(reply, (signal) => embed(context, reply, request, signal))
   reply.headers(timingHeaders(context, request.inputs, result, performance.now() - startMs))
-  if (result.truncatedInputs > 0) {
-    reply.headers({
-      'x-truncated-inputs': String(result.truncatedInputs),
-      'x-truncated-tokens': String(result.truncatedTokens),
-      'x-truncation-direction': chooseTruncation(request, context.config.truncation),
-    })
-  }
+  tellTruncation(context, reply, [request], [result])
   return result
 }
 
-/** Several requests in one body, each with its own fields; the first that fails fails all. */
+/** Several requests in one body, each with its own fields; the first that fails fails all. No times are told. */
 export async function embedAllForRequest(
   context: ServerContext,
   reply: FastifyReply,
   requests: readonly DialectRequest[],
 ): Promise<EmbedResponse[]> {
   refuseTooMany(requests.length, context.config.maxInputs)
-  return whileConnected(reply, (signal) => {
+  const results = await whileConnected(reply, (signal) => {
     // One listener for each; Node's warning comes at eleven.
     setMaxListeners(0, signal)
     return Promise.all(requests.map((request) => embed(context, reply, request, signal)))
   })
+  tellTruncation(context, reply, requests, results)
+  return results
 }
 
 /** @throws {EmbedError} SERVED_MODEL_UNKNOWN with `strictModel` and another name than the served one */
@@ -84,6 +80,24 @@ async function embed(
     priority: readPriority(reply.request.headers),
     signal,
     origin: reply.request,
+  })
+}
+
+/** How much was cut from all inputs together, and from which side. */
+function tellTruncation(
+  { config }: ServerContext,
+  reply: FastifyReply,
+  requests: readonly DialectRequest[],
+  results: readonly EmbedResponse[],
+): void {
+  if (results.every((result) => result.truncatedInputs === 0)) return
+  const cut = requests.filter((_, i) => results[i]!.truncatedInputs > 0)
+  reply.headers({
+    'x-truncated-inputs': String(results.reduce((sum, result) => sum + result.truncatedInputs, 0)),
+    'x-truncated-tokens': String(results.reduce((sum, result) => sum + result.truncatedTokens, 0)),
+    'x-truncation-direction': [
+      ...new Set(cut.map((request) => chooseTruncation(request, config.truncation))),
+    ].join(', '),
   })
 }
 

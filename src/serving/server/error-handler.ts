@@ -151,6 +151,7 @@ function toTeiBody(error: EmbedError): object {
     TASK_NOT_SUPPORTED: 'Backend',
     INTERNAL: 'Backend',
     REQUEST_TIMEOUT: 'Overloaded',
+    ENGINE_UNAVAILABLE: 'Unhealthy',
     SHUTTING_DOWN: 'Unhealthy',
   }
   return { error: error.message, error_type: types[error.code] ?? 'Validation', code: error.code }
