@@ -10,6 +10,7 @@ import { compileBodyValidator } from './body-schema.ts'
 import { createContext } from './context.ts'
 import { drain } from './drain.ts'
 import { logEngineState } from './engine-log.ts'
+import { refuseEarly } from './early-refusal.ts'
 import { handleError } from './error-handler.ts'
 import { parseJsonBodies } from './json-body.ts'
 import { Listener } from './listener.ts'
@@ -106,6 +107,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   // Before the access control: a browser asks beforehand, and without a key.
   await registerCors(app, config.corsOrigins)
   registerAccessControl(app, context, credentials.keys)
+  refuseEarly(app, context)
 
   await app.register(fastifySwagger, {
     openapi: {
