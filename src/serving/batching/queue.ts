@@ -2,6 +2,7 @@
 import { EmbedError } from '../../errors.ts'
 import type { RequestBatch } from '../../telemetry/channels.ts'
 import type { Clock } from './clock.ts'
+import { PredictionCheck } from './prediction-check.ts'
 import { WaitingLine } from './waiting-line.ts'
 
 export type Output = 'pooled' | 'tokens'
@@ -63,6 +64,7 @@ export class RequestQueue {
   readonly #limits: QueueLimits
   readonly #clock: Clock
   readonly #predictDrainMs: (tokens: number) => number
+  readonly #predictions = new PredictionCheck()
   readonly #lines = new Map<string, WaitingLine>()
   #requestCount = 0
   #tokenCount = 0
@@ -195,6 +197,7 @@ export class RequestQueue {
   async #settle(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
     const { output = 'pooled', priority = 'normal', timeoutMs, signal } = options
     const arrivalMs = this.#clock.nowMs()
+    const predictedMs = priority === 'normal' ? this.#predictDrainMs(this.#tokenCount) : 0
     const rows: Float32Array[] = Array.from({ length: sequences.length })
     let missing = sequences.length
     const batches: RequestBatch[] = []
@@ -249,6 +252,7 @@ export class RequestQueue {
     } finally {
       release()
     }
+    this.#predictions.observe(predictedMs, this.#clock.nowMs() - arrivalMs)
     return {
       rows,
       queueMs: Math.max(...batches.map((batch) => batch.startedMs - arrivalMs)),
@@ -282,7 +286,8 @@ export class RequestQueue {
     }
     // What an idle server cannot do in time is taken all the same: refusing it would not help.
     if (targetP95Ms === undefined || priority === 'high' || queuedRequests === 0) return
-    const predictedMs = Math.round(this.#predictDrainMs(queuedTokens + tokens))
+    const drainMs = this.#predictDrainMs(queuedTokens + tokens)
+    const predictedMs = Math.round(this.#predictions.toP95Ms(drainMs))
     if (predictedMs <= targetP95Ms) return
     const retryAfterMs = clampRetryMs(predictedMs - targetP95Ms)
     throw new EmbedError('OVER_OBJECTIVE', { predictedMs, targetP95Ms, queuedRequests, retryAfterMs })
