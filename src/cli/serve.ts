@@ -2,6 +2,7 @@
 import { isatty } from 'node:tty'
 import { type Config, knobs } from '../config/schema.ts'
 import { EmbedError } from '../errors.ts'
+import { limitArenas, trimNativeHeap } from '../hardware/machine/native-heap.ts'
 import type { PullProgress } from '../model/pull.ts'
 import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-host.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
@@ -28,6 +29,7 @@ export const serveCommand: Command = {
     const say = (text: string): void => {
       if (input.flags['quiet'] !== true) process.stdout.write(`${text}\n`)
     }
+    limitArenas()
     let reload: (() => Promise<void>) | undefined
     // A terminal that hangs up ends the server, as everywhere; without one SIGHUP asks for a reload.
     if (!isatty(0)) process.on('SIGHUP', () => void reload?.())
@@ -37,6 +39,7 @@ export const serveCommand: Command = {
       const cacheDir = chooseCacheDir({ ...input, config: chosen })
       const onProgress = (progress: PullProgress): void => bar.update(progress)
       const started = await startPipeline(chosen, { cacheDir, signal, onProgress }).finally(() => bar.stop())
+      trimNativeHeap()
       return { ...started, config: chosen }
     }
     const host = new PipelineHost(await start(config))
