@@ -13,7 +13,7 @@ import { defaultCacheDir } from '../../dist/model/cache-dir.js'
 import { createTokenizer } from '../../dist/serving/tokenizer/worker-tokenizer.js'
 import { median, percentile, runClosedLoop } from './load-client.mjs'
 import { listServers } from './peers.mjs'
-import { makeTexts } from './texts.mjs'
+import { makeTexts, realLengths } from './texts.mjs'
 
 const { values: flags } = parseArgs({
   options: {
@@ -28,6 +28,8 @@ const durationMs = Number(flags.seconds) * 1000
 
 const workloads = [
   { name: '16 clients x 64', clients: 16, tokens: 64, texts: 1 },
+  { name: '64 clients x 64', clients: 64, tokens: 64, texts: 1 },
+  { name: '16 clients x real lengths', clients: 16, tokens: 'real', texts: 1 },
   { name: '4 clients x 64', clients: 4, tokens: 64, texts: 1 },
   { name: '1 client x 16', clients: 1, tokens: 16, texts: 1 },
   { name: '1 client x 128', clients: 1, tokens: 128, texts: 1 },
@@ -42,8 +44,16 @@ const tokenizer = await createTokenizer({
   workerCount: 0,
 })
 const texts = new Map()
-for (const tokens of new Set(workloads.map((workload) => workload.tokens)))
-  texts.set(tokens, await makeTexts(tokenizer, tokens, 64))
+for (const tokens of new Set(workloads.map((workload) => workload.tokens))) {
+  if (tokens !== 'real') texts.set(tokens, await makeTexts(tokenizer, tokens, 64))
+}
+const byLength = new Map()
+for (const length of new Set(realLengths(256)))
+  byLength.set(length, (await makeTexts(tokenizer, length, 1))[0])
+texts.set(
+  'real',
+  realLengths(256).map((length) => byLength.get(length)),
+)
 const reference = await makeReference()
 
 const servers = listServers(process.env).filter(

@@ -1,11 +1,13 @@
 // A closed-loop HTTP client that costs next to nothing: raw keep-alive sockets, requests written as ready bytes.
 import net from 'node:net'
 
-/** @param {{ port: number, path: string, bodies: readonly string[], clients: number, durationMs: number, warmupMs?: number }} options
+/** @param {{ port: number, path: string, bodies: readonly string[], clients: number, durationMs: number,
+ *   warmupMs?: number, headers?: Record<string, string> }} options
  * @returns {Promise<{ latenciesMs: number[], requests: number, errors: number, elapsedMs: number, firstError?: string }>} */
-export async function runClosedLoop({ port, path, bodies, clients, durationMs, warmupMs = 0 }) {
+export async function runClosedLoop({ port, path, bodies, clients, durationMs, warmupMs = 0, headers = {} }) {
+  const extra = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
   const requests = bodies.map((body) => {
-    const head = `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`
+    const head = `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n${extra.join('')}content-length: ${Buffer.byteLength(body)}\r\n\r\n`
     return Buffer.from(head + body)
   })
   const startMs = performance.now()

@@ -32,3 +32,19 @@ async function countTokens(tokenizer, text) {
   const [encoded] = await tokenizer.encode([text], { maxTokens: 1 << 20, truncation: 'right' })
   return encoded.totalTokens
 }
+
+/** Lengths as real traffic has them: lognormal, the same on every machine. */
+export function realLengths(
+  count,
+  { median = 64, sigma = 0.8, least = 8, most = 256, seed = 20260724 } = {},
+) {
+  let state = seed
+  const random = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return (state + 0.5) / 2 ** 32
+  }
+  return Array.from({ length: count }, () => {
+    const normal = Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random())
+    return Math.min(most, Math.max(least, Math.round(median * Math.exp(sigma * normal))))
+  })
+}

@@ -57,22 +57,6 @@ export async function makeBodies(lengths) {
   return lengths.map((length, i) => JSON.stringify({ inputs: texts.get(length)[i % 8] }))
 }
 
-/** Lengths as real traffic has them: lognormal, the same on every machine. */
-export function realLengths(
-  count,
-  { median = 64, sigma = 0.8, least = 8, most = 256, seed = 20260724 } = {},
-) {
-  let state = seed
-  const random = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return (state + 0.5) / 2 ** 32
-  }
-  return Array.from({ length: count }, () => {
-    const normal = Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random())
-    return Math.min(most, Math.max(least, Math.round(median * Math.exp(sigma * normal))))
-  })
-}
-
 /** Where and of what a record was made. */
 export function describeRun(command) {
   return {

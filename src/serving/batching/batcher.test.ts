@@ -153,6 +153,31 @@ describe('priority', () => {
     expect(engine.batches).toEqual([[2], [4], [3, 3, 3, 3], [3]])
   })
 
+  it('shortens the batches of others while it comes, and only then', async () => {
+    const { admit, clock, engine } = createBatching(
+      { maxBatchSize: 32, maxBatchTokens: 4096, maxQueuedRequests: 500, maxQueuedTokens: 9999 },
+      (lengths) => 2 + lengths.length,
+    )
+    const sizesOf = async (): Promise<number[]> => {
+      engine.batches.length = 0
+      void admit(Array.from({ length: 54 }, () => 1))
+      await clock.advance(500)
+      return engine.batches.map((batch) => batch.length)
+    }
+    await sizesOf()
+    expect(await sizesOf()).toEqual([32, 22])
+    for (let i = 0; i < 10; i++) {
+      void admit(i % 2 === 0 ? [1] : [1, 1, 1])
+      await clock.advance(10)
+    }
+    void admit([1], { priority: 'high' })
+    await clock.advance(10)
+    // 2 ms fixed and 1 ms a text: at 18 texts the fixed cost is a tenth.
+    expect(await sizesOf()).toEqual([18, 18, 18])
+    await clock.advance(1000)
+    expect(await sizesOf()).toEqual([32, 22])
+  })
+
   it('cannot starve the rest: what waited for the head start goes first', async () => {
     const { admit, clock } = createBatching({
       priorityHeadStartMs: 50,

@@ -20,7 +20,7 @@ describe('BatchCostModel', () => {
           const costs = learn((tokens) => fixedMs + msPerToken * tokens, sizes)
           expect(costs.predictMs(1000)).toBeCloseTo(fixedMs + 1000 * msPerToken, 4)
           expect(costs.tokensWithin(fixedMs + 100 * msPerToken)).toBeCloseTo(100, 3)
-          expect(costs.efficientTokens).toBeCloseTo((4 * fixedMs) / msPerToken, 2)
+          expect(costs.efficientTokens(0.2)).toBeCloseTo((4 * fixedMs) / msPerToken, 2)
         },
       ),
     )
@@ -28,7 +28,7 @@ describe('BatchCostModel', () => {
 
   it('knows nothing until enough batches ran', () => {
     const costs = learn((tokens) => 5 + tokens, [10, 20, 30, 40, 50, 60, 70])
-    expect([costs.isKnown, costs.predictMs(50), costs.efficientTokens]).toEqual([false, 0, 0])
+    expect([costs.isKnown, costs.predictMs(50), costs.efficientTokens(0.2)]).toEqual([false, 0, 0])
     expect(costs.tokensWithin(1)).toBe(Infinity)
     costs.observe(80, 85)
     expect(costs.isKnown).toBe(true)
@@ -40,11 +40,11 @@ describe('BatchCostModel', () => {
       (tokens) => 5 + tokens,
       Array.from({ length: 20 }, () => 64),
     )
-    expect(uniform.efficientTokens).toBe(0)
+    expect(uniform.efficientTokens(0.2)).toBe(0)
     expect(uniform.predictMs(64)).toBeCloseTo(69)
     const costs = learn((tokens) => 5 + tokens, [16, 64, 16, 64, 16, 64, 16, 64])
     for (let i = 0; i < 300; i++) costs.observe(64, 69)
-    expect(costs.efficientTokens).toBeCloseTo(20, 0)
+    expect(costs.efficientTokens(0.2)).toBeCloseTo(20, 0)
     expect(costs.predictMs(128)).toBeCloseTo(133, 0)
   })
 

@@ -3,9 +3,6 @@ const decay = 0.975
 /** Spread of the batch tokens (standard deviation over mean) below which fixed and growing cost cannot be told apart. */
 const leastSpread = 0.1
 const leastBatches = 8
-/** A batch is efficient when its fixed cost is at most this share of its time. */
-const fixedCostShare = 0.2
-
 /** What a batch costs, learnt from those that ran: milliseconds = fixed + perToken x tokens (weighted least squares). */
 export class BatchCostModel {
   #batches = 0
@@ -50,8 +47,9 @@ export class BatchCostModel {
     return this.predictMs(tokens / concurrency)
   }
 
-  /** Tokens from which on a batch is efficient: filling it further gains little. 0 until enough batches ran. */
-  get efficientTokens(): number {
+  /** Tokens from which on the fixed cost is at most `fixedCostShare` of a batch's time: filling it further gains less
+   * than that. 0 until enough batches ran. */
+  efficientTokens(fixedCostShare: number): number {
     if (!this.isKnown || this.#fixedMs === 0) return 0
     if (this.#msPerToken <= 0) return Infinity
     return (this.#fixedMs * (1 / fixedCostShare - 1)) / this.#msPerToken

@@ -69,7 +69,7 @@ export class RequestQueue {
   #requestCount = 0
   #tokenCount = 0
   #isClosed = false
-  #onArrival: (inputs: number) => void = noop
+  #onArrival: (inputs: number, priority: Priority) => void = noop
   readonly #onIdle: (() => void)[] = []
 
   /** @param predictDrainMs time until so many tokens are worked off; 0 while unknown */
@@ -104,7 +104,7 @@ export class RequestQueue {
     for (const line of this.#lines.values()) yield* line
   }
 
-  set onArrival(listener: (inputs: number) => void) {
+  set onArrival(listener: (inputs: number, priority: Priority) => void) {
     this.#onArrival = listener
   }
 
@@ -247,7 +247,7 @@ export class RequestQueue {
           inputs.push(input)
           line.add(input)
         }
-        this.#onArrival(inputs.length)
+        this.#onArrival(inputs.length, priority)
       })
     } finally {
       release()

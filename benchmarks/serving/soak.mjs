@@ -1,0 +1,94 @@
+// Whether memory or descriptors grow while texts of every length come for minutes.
+//   node benchmarks/serving/soak.mjs [--minutes 10] [--clients 8] [--out FILE]
+// Real lengths, new connections for a part of the requests, cancels, refused bodies. The slope of RSS is fitted to the
+// samples after the first third. Prints a table, then one JSON line.
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { runClosedLoop } from '../cpu/load-client.mjs'
+import { realLengths } from '../cpu/texts.mjs'
+import { describeRun, makeBodies, startServer } from './start-server.mjs'
+
+const { values: flags } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' },
+    clients: { type: 'string', default: '8' },
+    out: { type: 'string' },
+  },
+})
+const minutes = Number(flags.minutes)
+const bodies = [...(await makeBodies(realLengths(1000))), '{"inputs": ""}', '{"inputs": 5}', 'no JSON']
+const server = await startServer([], 7873)
+const samples = []
+let requests = 0
+let refused = 0
+const startMs = performance.now()
+try {
+  while (performance.now() - startMs < minutes * 60_000) {
+    // Ten seconds a turn: each opens connections anew.
+    const leaving = leaveEarly(server.port, bodies[0])
+    const result = await runClosedLoop({
+      port: server.port,
+      path: '/embed',
+      bodies,
+      clients: Number(flags.clients),
+      durationMs: 10_000,
+    })
+    await leaving
+    requests += result.requests
+    refused += result.errors
+    samples.push({
+      minutes: (performance.now() - startMs) / 60_000,
+      rssMiB: server.rssMiB(),
+      descriptors: server.descriptors(),
+    })
+    console.error(JSON.stringify(samples.at(-1)))
+  }
+} finally {
+  await server.stop()
+}
+const steady = samples.slice(Math.floor(samples.length / 3))
+const record = {
+  ...describeRun(`node benchmarks/serving/soak.mjs --minutes ${flags.minutes} --clients ${flags.clients}`),
+  requests,
+  refused,
+  rssSlopeMiBPerMinute: slope(steady.map(({ minutes: x, rssMiB: y }) => [x, y])),
+  descriptorSlopePerMinute: slope(steady.map(({ minutes: x, descriptors: y }) => [x, y])),
+  samples,
+}
+console.log(
+  [
+    `requests         ${requests}, refused as they should ${refused}`,
+    `RSS              ${steady[0].rssMiB.toFixed(0)} -> ${steady.at(-1).rssMiB.toFixed(0)} MiB, ${record.rssSlopeMiBPerMinute.toFixed(2)} MiB a minute`,
+    `descriptors      ${steady[0].descriptors} -> ${steady.at(-1).descriptors}, ${record.descriptorSlopePerMinute.toFixed(2)} a minute`,
+  ].join('\n'),
+)
+if (flags.out !== undefined) writeFileSync(flags.out, `${JSON.stringify(record, null, 1)}\n`)
+console.log(JSON.stringify(record))
+
+/** Clients that go away before they are answered. */
+async function leaveEarly(port, body) {
+  for (let i = 0; i < 50; i++) {
+    await fetch(`http://127.0.0.1:${port}/embed`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+      signal: AbortSignal.timeout(3),
+    }).then(
+      (answer) => answer.arrayBuffer(),
+      () => undefined,
+    )
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}
+
+/** Least squares. */
+function slope(points) {
+  const meanX = mean(points.map(([x]) => x))
+  const meanY = mean(points.map(([, y]) => y))
+  const covariance = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0)
+  return covariance / points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0)
+}
+
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
