@@ -94,6 +94,11 @@ const messages = {
     totalBytes: number
   }) =>
     `no ${d.memory} memory for ${d.resource}: ${d.neededBytes} bytes needed, the GPU has ${d.freeBytes} of ${d.totalBytes} free; lower --max-batch-size or --max-batch-tokens, or stop what else uses the GPU`,
+  TENSORRT_VERSION: (d: { version: string; supported: string; reason: string }) =>
+    `TensorRT ${d.version} is not supported: ${d.reason}; supported is ${d.supported}`,
+  TENSORRT_FAILED: (d: { api: string; reason: string }) => `TensorRT's ${d.api} failed: ${d.reason}`,
+  ONNX_NOT_PARSED: (d: { path: string; errors: readonly string[] }) =>
+    `TensorRT cannot read ${d.path}:${lines(d.errors)}`,
   USED_AFTER_FREE: (d: { resource: string }) => `${d.resource} was used after it was freed. This is a bug.`,
   LIBRARY_NOT_FOUND: (d: { library: string; searched: readonly string[]; fix: string }) =>
     `${d.library} was not found; searched:${lines(d.searched)}\n${d.fix}`,

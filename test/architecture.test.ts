@@ -13,9 +13,14 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
   { room: 'telemetry/', imports: [] },
   { room: 'config/', imports: ['errors.ts'] },
   { room: 'model/', imports: ['errors.ts', 'config/'] },
-  { room: 'hardware/ffi/', imports: ['errors.ts'] },
   { room: 'hardware/resource-scope.ts', imports: [] },
   { room: 'hardware/native-resource.ts', imports: ['errors.ts', 'hardware/resource-scope.ts'] },
+  {
+    // C++ objects: they have lifetimes.
+    room: 'hardware/ffi/tensorrt/',
+    imports: ['errors.ts', 'hardware/ffi/', 'hardware/resource-scope.ts', 'hardware/native-resource.ts'],
+  },
+  { room: 'hardware/ffi/', imports: ['errors.ts'] },
   {
     room: 'hardware/gpu/',
     imports: ['errors.ts', 'hardware/ffi/', 'hardware/resource-scope.ts', 'hardware/native-resource.ts'],

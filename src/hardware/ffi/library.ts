@@ -64,8 +64,23 @@ export function declareAt<Args extends readonly unknown[], Raw, Result>(
   prototype: string,
   check?: ResultCheck<Raw, Result>,
 ): NativeFunction<Args, Result> {
-  const raw = koffi.decode(pointer, koffi.proto(prototype)) as RawFunction
+  const raw = koffi.decode(pointer, prototypeOf(prototype)) as RawFunction
   return wrap<Args, Raw, Result>(raw, nameOf(prototype), check)
+}
+
+/** koffi knows a prototype by its name, once a process. */
+const prototypes = new Map<string, koffi.TypeObject>()
+
+function prototypeOf(prototype: string): koffi.TypeObject {
+  const known = prototypes.get(prototype) ?? koffi.proto(prototype)
+  prototypes.set(prototype, known)
+  return known
+}
+
+/** A function pointer that C can call, valid until the process ends. A call from another thread waits there until the
+ * event loop turns: what makes such calls must itself run in asynchronous form. `run` must not throw. */
+export function declareCallback(prototype: string, run: (...args: never[]) => unknown): Pointer {
+  return koffi.register(run, koffi.pointer(prototypeOf(prototype))) as Pointer
 }
 
 /** Makes C type names known to prototypes as opaque structs. Once a process and name. */

@@ -1,10 +1,8 @@
 /* A libcuda with the C functions the package declares, over plain memory: work is done when it is enqueued. Proves
  * prototypes, status checks and pointers of src/hardware/ffi/cuda.ts; a test reads the log of calls. */
-#include <stdarg.h>
+#include "calls.h"
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 typedef int CUresult, CUdevice;
@@ -19,25 +17,18 @@ typedef struct CUgraphExec_st *CUgraphExec;
 typedef struct { char bytes[16]; } CUuuid;
 
 static __thread CUcontext current;
-static char calls[1 << 16];
-static const char *failing_api;
+static char failing_api[64];
 static int failing_status;
 
-static CUresult enter(const char *api, const char *format, ...) {
-  size_t used = strlen(calls);
-  va_list values;
-  va_start(values, format);
-  used += snprintf(calls + used, sizeof calls - used, "%s ", api);
-  used += vsnprintf(calls + used, sizeof calls - used, format, values);
-  va_end(values);
-  snprintf(calls + used, sizeof calls - used, "\n");
-  if (failing_api == NULL || strcmp(api, failing_api) != 0) return 0;
-  failing_api = NULL;
+static CUresult should_fail(const char *api) {
+  if (strcmp(api, failing_api) != 0) return 0;
+  failing_api[0] = 0;
   return failing_status;
 }
 #define ENTER(...) \
   do { \
-    CUresult status = enter(__func__, __VA_ARGS__); \
+    log_call(__func__, __VA_ARGS__); \
+    CUresult status = should_fail(__func__); \
     if (status != 0) return status; \
   } while (0)
 #define NEED_CONTEXT() \
@@ -46,12 +37,9 @@ static CUresult enter(const char *api, const char *format, ...) {
   } while (0)
 #define PTR(p) ((unsigned long long)(uintptr_t)(p))
 
-/* What the test calls. */
-const char *fake_calls(void) { return calls; }
-void fake_clear(void) { calls[0] = 0; }
+/* Lets the next call of `api` answer `status`. */
 void fake_fail(const char *api, int status) {
-  free((void *)failing_api);
-  failing_api = strdup(api);
+  snprintf(failing_api, sizeof failing_api, "%s", api);
   failing_status = status;
 }
 
