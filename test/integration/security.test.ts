@@ -1,60 +1,31 @@
 /** Who may ask, how much, and what a hostile client gets. */
 import { lookup } from 'node:dns/promises'
 import { copyFile, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, type Socket, connect } from 'node:net'
+import { type Socket, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { ConfigValues } from '../../src/config/load.ts'
 import { PipelineHost } from '../../src/serving/pipeline/pipeline-host.ts'
-import { type Server, createServer } from '../../src/serving/server/create-server.ts'
-import type { Tokenizer } from '../../src/serving/tokenizer/tokenizer.ts'
+import { createServer } from '../../src/serving/server/create-server.ts'
 import { createTokenizer } from '../../src/serving/tokenizer/worker-tokenizer.ts'
 import { createArithmeticPipeline } from '../fakes/arithmetic-pipeline.ts'
 import { sendRaw } from '../fakes/raw-http.ts'
-
-interface Running extends AsyncDisposable {
-  readonly server: Server
-  readonly host: PipelineHost
-  readonly url: string
-  readonly port: number
-}
+import { type ArithmeticServer, startArithmeticServer } from '../fixtures/start-arithmetic-server.ts'
 
 let folder: string
 beforeAll(async () => (folder = await mkdtemp(join(tmpdir(), 'akidb-security-'))))
 afterAll(() => rm(folder, { recursive: true }))
 
-/** The real server over a pipeline without a model: what is tested here lies before it. */
-async function start(
-  config: ConfigValues = {},
-  { tokenizer, failure }: { tokenizer?: Tokenizer; failure?: Error } = {},
-): Promise<Running> {
-  const served = createArithmeticPipeline({ config, ...(tokenizer === undefined ? {} : { tokenizer }) })
-  if (failure !== undefined) served.engine.embed = () => Promise.reject(failure)
-  const host = new PipelineHost(served)
-  const server = await createServer({ host, filePollMs: 20 })
-  const url = await server.listen()
-  return {
-    server,
-    host,
-    url,
-    port: (server.app.server.address() as AddressInfo).port,
-    async [Symbol.asyncDispose]() {
-      await server.close()
-      await host[Symbol.asyncDispose]()
-    },
-  }
-}
-
+const start = startArithmeticServer
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))
 const json = { 'content-type': 'application/json' }
 const embed = (url: string, headers: Record<string, string> = {}, body: unknown = { inputs: 'a' }) =>
   fetch(`${url}/embed`, { method: 'POST', headers: { ...json, ...headers }, body: JSON.stringify(body) })
 
 describe('API keys', () => {
-  let running: Running
+  let running: ArithmeticServer
   let keysFile: string
   beforeAll(async () => {
     keysFile = join(folder, 'keys')
@@ -268,7 +239,7 @@ describe('limits', () => {
 describe('request smuggling', () => {
   const head = 'POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n'
   const hidden = 'GET /livez HTTP/1.1\r\nhost: x\r\n\r\n'
-  let running: Running
+  let running: ArithmeticServer
   beforeAll(async () => (running = await start()))
   afterAll(() => running[Symbol.asyncDispose]())
 

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer, Server as HttpsServer } from 'node:https'
 import { type AddressInfo, BlockList, Server as NetServer, type Socket } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
 import type { Config } from '../../config/schema.ts'
 import { EmbedError, toReason } from '../../errors.ts'
 import type { TlsFiles } from './security/tls.ts'
@@ -15,6 +16,8 @@ export type ListenerLimits = Pick<
 
 /** A TLS handshake that takes longer is no client. */
 const handshakeTimeoutMs = 10_000
+/** Bound of the wait for a turn of the event loop without a new connection. */
+const maxAcceptTurns = 100
 
 export class Listener {
   readonly #limits: ListenerLimits
@@ -23,6 +26,7 @@ export class Listener {
   readonly #servers: Server[] = []
   /** Open connections, whether they carry a request or not. */
   readonly #sockets = new Set<Socket>()
+  #acceptedCount = 0
 
   constructor(limits: ListenerLimits, tls: TlsFiles | undefined, handle: RequestListener) {
     this.#limits = limits
@@ -71,6 +75,11 @@ export class Listener {
    * request is just on its way to.
    * @returns settles when the last connection has ended */
   async stopListening(): Promise<void> {
+    // The kernel resets connections that it has taken and Node has not; after a turn that brought none there are none.
+    for (let turn = 0, before = -1; turn < maxAcceptTurns && before !== this.#acceptedCount; turn++) {
+      before = this.#acceptedCount
+      await setImmediate()
+    }
     const closing = this.#servers.map(
       (server) => new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve())),
     )
@@ -105,6 +114,7 @@ export class Listener {
         ? createHttpServer(options, this.#handle)
         : createHttpsServer({ ...options, ...this.#tls, handshakeTimeout: handshakeTimeoutMs }, this.#handle)
     server.maxConnections = maxConnections
+    server.on('connection', () => this.#acceptedCount++)
     server.on(this.#tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
       this.#sockets.add(socket)
       socket.once('close', () => this.#sockets.delete(socket))
