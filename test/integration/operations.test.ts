@@ -15,7 +15,17 @@ beforeAll(async () => {
   models = { first: join(folder, 'first'), second: join(folder, 'second') }
   await writeTinyBert(models.first)
   await writeTinyBert(models.second, { pooling: 'cls' })
-  shared = ['--cache-dir', join(folder, 'cache'), '--engine', 'onnx', '--threads', '1', '--offline']
+  shared = [
+    '--cache-dir',
+    join(folder, 'cache'),
+    '--engine',
+    'onnx',
+    '--threads',
+    '1',
+    '--offline',
+    '--port',
+    '0',
+  ]
 })
 afterAll(() => rm(folder, { recursive: true }))
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { failureOf } from '../../../test/fakes/failure.ts'
 import { createFakePip, deliver } from '../../../test/fakes/fake-pip.ts'
@@ -39,6 +39,12 @@ test('asks pip for the pinned wheel only, and verifies it', async () => {
   expect(args.join(' ')).toContain(`-d ${dirname(path)} some==1.0`)
   expect(args).toContain('--no-input')
   expect(args).not.toContain('--platform')
+})
+
+test('takes a relative folder', async () => {
+  const pip = await createFakePip(root, deliver(source))
+  const path = await downloadWheel(pin, relative(process.cwd(), work), { pipCommands: [pip.command] })
+  expect(path.startsWith(work)).toBe(true)
 })
 
 test('names the target of a wheel for another machine', async () => {
