@@ -1,6 +1,6 @@
 /** The Dockerfile's own steps on a fresh clone. The build of the image is Docker's and not tested. */
 import { execFile } from 'node:child_process'
-import { access, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { access, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -39,11 +39,12 @@ it(
     const context = join(root, 'clone')
     await run('git', ['clone', '--quiet', repository, context])
     const environment = { ...withoutOwnSettings(process.env), HOME: join(root, 'home') }
+    await mkdir(environment.HOME)
     const folders = join(root, 'stages')
     const variables = await runStages(stages, { context, root: folders, environment }).catch(
       (error: Error) => {
         if (/ENOTFOUND|ETIMEDOUT|ECONNREFUSED|EAI_AGAIN|DOWNLOAD_FAILED/.test(error.message)) {
-          test.skip('the package registries cannot be reached')
+          test.skip(`the package registries cannot be reached: ${error.message}`)
         }
         throw error
       },
