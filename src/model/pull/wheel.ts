@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { mkdir, readdir, rm, stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { basename, join, resolve as toAbsolute } from 'node:path'
 import { EmbedError } from '../../errors.ts'
 import { toWriteError } from './file-error.ts'
 import { verifyFile } from './hash-file.ts'
@@ -40,7 +40,7 @@ export async function downloadWheel(
   options: WheelOptions = {},
 ): Promise<string> {
   // pip runs in another folder, so that no relative path may reach it.
-  folder = resolve(folder)
+  folder = toAbsolute(folder)
   const outFolder = join(folder, 'wheel')
   const run: PipRun = { pin, outFolder, tempFolder: join(folder, 'pip'), options, receivedBytes: 0 }
   for (const path of [run.outFolder, run.tempFolder])
