@@ -181,6 +181,8 @@ static void config_set_limit(Impl *self, int pool, size_t bytes) {
 }
 static size_t config_get_limit(Impl *self, int pool) { (void)self; return pool == 0 ? workspace : 0; }
 static void config_set_level(Impl *self, int value) { (void)self; level = value; }
+static Logger *monitor; /* an object with a table, as the logger is */
+static void config_set_monitor(Impl *self, Logger *given) { (void)self; monitor = given; }
 static int config_get_level(Impl *self) { (void)self; return level; }
 static const Method config_methods[TABLE_SIZE] = {
     AT(9, 7) = (Method)config_set_flag,       AT(10, 8) = (Method)config_get_flag,
@@ -188,7 +190,8 @@ static const Method config_methods[TABLE_SIZE] = {
     AT(36, 25) = (Method)config_set_tactics,  AT(37, 26) = (Method)config_get_tactics,
     AT(38, 27) = (Method)config_create_cache, AT(39, 28) = (Method)config_set_cache,
     AT(41, 30) = (Method)config_set_limit,    AT(42, 31) = (Method)config_get_limit,
-    AT(45, 34) = (Method)config_set_level,    AT(46, 35) = (Method)config_get_level};
+    AT(45, 34) = (Method)config_set_level,    AT(46, 35) = (Method)config_get_level,
+    AT(54, 43) = (Method)config_set_monitor};
 
 /* Builder */
 static Object *builder_profile;
@@ -205,6 +208,22 @@ static void *builder_make_profile(Impl *self) {
   live--; /* the builder's */
   return builder_profile;
 }
+/* Two steps within a phase within another; false when told to stop. */
+static bool report_progress(void) {
+  if (monitor == NULL) return true;
+  InterfaceInfo info = ((InterfaceInfo(*)(void *))monitor->table[1])(monitor);
+  log_call("monitor", "%s %d.%d", info.kind, info.major, info.minor);
+  void (*start)(void *, const char *, const char *, int) = (void *)monitor->table[4];
+  bool (*step)(void *, const char *, int) = (void *)monitor->table[5];
+  void (*finish)(void *, const char *) = (void *)monitor->table[6];
+  start(monitor, "Building Engine", NULL, 4);
+  start(monitor, "Tactics", "Building Engine", 2);
+  bool go_on = step(monitor, "Tactics", 0) && step(monitor, "Tactics", 1);
+  finish(monitor, "Tactics");
+  finish(monitor, "Building Engine");
+  return go_on;
+}
+static bool was_stopped;
 /* As TensorRT does: threads of its own that log. */
 static void *build_thread(void *unused) {
   (void)unused;
@@ -212,6 +231,7 @@ static void *build_thread(void *unused) {
   say(3, "[MemUsageChange] building");
   say(2, "a weight is subnormal");
   usleep(50000);
+  was_stopped = !report_progress();
   if (mode.fail_build) say(1, "IBuilder::buildSerializedNetwork: Error Code 10: workspace of 16 MiB is too small");
   return NULL;
 }
@@ -223,7 +243,7 @@ static void *builder_build(Impl *self, Object *network, Object *config) {
   pthread_join(thread, NULL);
   /* Both are still there. */
   log_call("built", "%s %s", network->type, config->type);
-  return mode.fail_build ? NULL : new_object("IHostMemory", memory_methods);
+  return mode.fail_build || was_stopped ? NULL : new_object("IHostMemory", memory_methods);
 }
 static const Method builder_methods[TABLE_SIZE] = {
     AT(16, 13) = (Method)builder_threads,     AT(5, 3) = (Method)builder_config,

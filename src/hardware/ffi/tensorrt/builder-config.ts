@@ -2,6 +2,7 @@
 import { toNativeDims } from './dims.ts'
 import { HostMemory } from './host-memory.ts'
 import { TensorrtObject } from './object.ts'
+import type { ProgressMonitor } from './progress-monitor.ts'
 
 /** TacticSource by its bit. */
 export const tacticSources = [
@@ -73,6 +74,11 @@ export class BuilderConfig extends TensorrtObject {
     const index = this.call('IBuilderConfig::addOptimizationProfile', profile.handle)
     if (index < 0) throw this.tensorrt.failure('IBuilderConfig::addOptimizationProfile')
     return index
+  }
+
+  /** @param monitor must live until it is replaced; undefined for none */
+  setProgressMonitor(monitor: ProgressMonitor | undefined): void {
+    this.call('IBuilderConfig::setProgressMonitor', monitor?.pointer ?? null)
   }
 
   /** Timings known from earlier builds; empty to begin. @throws {EmbedError} TENSORRT_FAILED */

@@ -79,6 +79,11 @@ export const methodTable = {
     35,
     'int32_t IBuilderConfig_getBuilderOptimizationLevel(void *self)',
   ],
+  'IBuilderConfig::setProgressMonitor': [
+    54,
+    43,
+    'void IBuilderConfig_setProgressMonitor(void *self, void *monitor)',
+  ],
   'IOptimizationProfile::setDimensions': [
     0,
     0,

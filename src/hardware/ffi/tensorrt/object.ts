@@ -5,6 +5,9 @@ import type { Pointer } from '../library.ts'
 import type { destructorTable, MethodName, MethodResult } from './method-table.ts'
 import type { Argument, Tensorrt } from './tensorrt.ts'
 
+/** Memory that another thread reads must not be collected meanwhile. */
+const argumentsInUse = new Set<readonly Argument[]>()
+
 export abstract class TensorrtObject extends NativeResource<Pointer> {
   readonly tensorrt: Tensorrt
   readonly #parent: TensorrtObject | undefined
@@ -49,9 +52,11 @@ export abstract class TensorrtObject extends NativeResource<Pointer> {
     this.tensorrt.logger.takeErrors()
     const held = [this, ...uses].flatMap((object) => object.#withParents())
     for (const object of held) object.#running++
+    argumentsInUse.add(args)
     try {
       return await this.tensorrt.callAsync(handle, method, args)
     } finally {
+      argumentsInUse.delete(args)
       for (const object of held) object.#running--
     }
   }

@@ -1,5 +1,7 @@
 /** The binding against a library of TensorRT's table layout, written in C from its headers: order, arguments, lifetimes,
  * errors, log messages across threads. */
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { FakeCudaDriver } from '../../../../test/fakes/cuda-driver.ts'
 import { failureOf, thrownBy } from '../../../../test/fakes/failure.ts'
@@ -10,6 +12,7 @@ import { Builder } from './builder.ts'
 import { fromNativeDims, toNativeDims, toTensorType } from './dims.ts'
 import { type Severity, type TensorrtMessage } from './logger.ts'
 import { methodTable } from './method-table.ts'
+import type { BuildProgress } from './progress-monitor.ts'
 import { OnnxParser } from './onnx-parser.ts'
 import { Runtime } from './runtime.ts'
 import { loadTensorrt, parseVersion, type Tensorrt } from './tensorrt.ts'
@@ -298,6 +301,53 @@ describe.skipIf(!canCompile).each([
     ])
   })
 
+  it('tells how far a build is, and stops it on the way', async () => {
+    using builder = new Builder(tensorrt)
+    using network = builder.createNetwork()
+    using config = builder.createConfig()
+    const progress: BuildProgress[] = []
+    using plan = await builder.build(network, config, {
+      onProgress: (step) => {
+        progress.push(step)
+        throw new Error('a listener that throws')
+      },
+    })
+    const engine = { phase: 'Building Engine', parent: undefined, steps: 4 }
+    const tactics = { phase: 'Tactics', parent: 'Building Engine', steps: 2 }
+    expect([plan.isFreed, progress]).toEqual([
+      false,
+      [
+        { ...engine, completedSteps: 0, isDone: false },
+        { ...tactics, completedSteps: 0, isDone: false },
+        { ...tactics, completedSteps: 1, isDone: false },
+        { ...tactics, completedSteps: 2, isDone: false },
+        { ...tactics, completedSteps: 2, isDone: true },
+        { ...engine, completedSteps: 0, isDone: true },
+      ],
+    ])
+    const stop = new AbortController()
+    const seen: number[] = []
+    const stopped = builder.build(network, config, {
+      signal: stop.signal,
+      onProgress: ({ completedSteps }) => {
+        seen.push(completedSteps)
+        if (completedSteps === 1) stop.abort()
+      },
+    })
+    expect((await failureOf(stopped)).code).toBe('REQUEST_CANCELLED')
+    expect(seen).toEqual([0, 0, 1, 1, 0])
+    expect((await failureOf(builder.build(network, config, { signal: stop.signal }))).code).toBe(
+      'REQUEST_CANCELLED',
+    )
+    const lines = fake.calls().filter((line) => /^(IBuilder::build|monitor)/.test(line))
+    expect(lines).toEqual(
+      [1, 2].flatMap(() => [
+        'IBuilder::buildSerializedNetwork INetworkDefinition IBuilderConfig',
+        'monitor IProgressMonitor 1.0',
+      ]),
+    )
+  })
+
   it.each([
     ['error', []],
     ['warning', ['a weight is subnormal']],
@@ -360,6 +410,21 @@ describe.skipIf(!canCompile)('a TensorRT that is not the one known', () => {
     expect(thrownBy(() => new OnnxParser(network)).code).toBe('LIBRARY_NOT_FOUND')
     using runtime = new Runtime(tensorrt)
     expect((await runtime.deserialize(Buffer.from('plan'))).contextBytes).toBeUndefined()
+  })
+})
+
+describe.skipIf(!canCompile || process.platform !== 'linux')('the kernels of the builder', () => {
+  it('are opened beside TensorRT, wherever that lies', () => {
+    const fake = makeLibrary(100_600)
+    const resource = join(dirname(fake.path), 'libnvinfer_builder_resource.so.10.6.0')
+    copyFileSync(compileNative('nvml'), resource)
+    writeFileSync(join(dirname(fake.path), 'libnvinfer_builder_resource_win.so.10.6.0'), 'not a library')
+    const tensorrt = loadTensorrt({ infer: fake.path }, cuda)
+    const isOpen = () => readFileSync('/proc/self/maps', 'utf8').includes(resource)
+    using runtime = new Runtime(tensorrt)
+    expect([runtime.isFreed, isOpen()]).toEqual([false, false])
+    using builder = new Builder(tensorrt)
+    expect([builder.isFreed, isOpen()]).toEqual([false, true])
   })
 })
 

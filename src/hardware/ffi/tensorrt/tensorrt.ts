@@ -2,6 +2,8 @@
  *
  * Asynchronous calls run on threads that no CUDA context was made current on; TensorRT then works on CUDA's first
  * device. For another one set CUDA_VISIBLE_DEVICES. */
+import { existsSync, readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { EmbedError } from '../../../errors.ts'
 import { ResourceScope } from '../../resource-scope.ts'
 import type { Cuda } from '../cuda.ts'
@@ -44,7 +46,7 @@ export interface TensorrtVersion {
 }
 
 /** What a method takes: addresses, numbers, text, memory. */
-export type Argument = Pointer<string> | number | string | boolean | Uint8Array | BigInt64Array
+export type Argument = Pointer<string> | null | number | string | boolean | Uint8Array | BigInt64Array
 
 type Method = NativeFunction<[self: Pointer, ...args: Argument[]], unknown>
 
@@ -109,6 +111,7 @@ export class Tensorrt {
 
   /** @throws {EmbedError} TENSORRT_FAILED, TENSORRT_VERSION */
   createInferBuilder(): Pointer {
+    this.#loadBuilderResources()
     return this.#createChecked('createInferBuilder_INTERNAL', 'IBuilder::getMaxThreads')
   }
 
@@ -172,6 +175,19 @@ export class Tensorrt {
   failure(api: string): EmbedError {
     const errors = this.logger.takeErrors()
     return new EmbedError('TENSORRT_FAILED', { api, reason: errors.join('; ') || 'it gave no reason' })
+  }
+
+  /** The builder opens its kernels by bare name, which finds them in LD_LIBRARY_PATH or among what is open already. */
+  #loadBuilderResources(): void {
+    const folder = dirname(this.#paths.infer)
+    const names = existsSync(folder) ? readdirSync(folder) : []
+    for (const name of names.filter((each) => each.startsWith('libnvinfer_builder_resource'))) {
+      try {
+        loadLibrary(join(folder, name))
+      } catch {
+        // Not every file there is for this machine; TensorRT says what it misses.
+      }
+    }
   }
 
   get #column(): 0 | 1 {
