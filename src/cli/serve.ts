@@ -7,6 +7,7 @@ import type { PullProgress } from '../model/pull.ts'
 import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-host.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { createServer } from '../serving/server/create-server.ts'
+import { Credentials } from '../serving/server/security/credentials.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
 import { createProgressBar } from './progress-bar.ts'
@@ -42,7 +43,14 @@ export const serveCommand: Command = {
       trimNativeHeap()
       return { ...started, config: chosen }
     }
-    const host = new PipelineHost(await start(config))
+    // A wrong key file or certificate is told before a model is loaded, not after.
+    await Credentials.load(config)
+    const first = await start(config).catch((error: unknown) => {
+      if (signal.aborted) return undefined
+      throw error
+    })
+    if (first === undefined) return 0
+    const host = new PipelineHost(first)
     try {
       const server = await createServer({ host })
       const url = await server.listen()

@@ -75,6 +75,8 @@ describe('help and mistakes', () => {
     [['embed', '--model', '../nope', 'x'], 1, 'error MODEL_REFERENCE_INVALID'],
     [['pull', 'not a name'], 1, 'error MODEL_REFERENCE_INVALID'],
     [['serve', '--model', 'org/none', '--offline'], 1, 'error OFFLINE'],
+    [['serve', '--api-keys-file', '/nope'], 1, 'error FILE_UNREADABLE: cannot read /nope'],
+    [['serve', '--tls-cert', '/nope'], 2, 'tlsCert is given without tlsKey; give both or none'],
     [['pull-runtime', 'cuda'], 2, "unknown runtime 'cuda'; known is openvino"],
     [['embed'], 2, 'give texts as arguments or a file with --input'],
     [['embed', '--input', 'a.txt'], 2, '--input needs --output'],

@@ -1,10 +1,12 @@
 /** Signals, as a service manager sends them to the built program: nothing that was accepted is lost. */
+import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { post, startLoad } from '../fixtures/http-load.ts'
-import { type ServeProcess, startServe } from '../fixtures/serve-process.ts'
+import { type ServeProcess, mainFile, startServe } from '../fixtures/serve-process.ts'
 import { writeTinyBert } from '../fixtures/tiny-model.ts'
 
 let folder: string
@@ -90,6 +92,29 @@ describe('SIGTERM', () => {
     expect(JSON.parse((await lateOpenai).body)).toMatchObject({ error: { code: 'shutting_down' } })
     expect(await serve.ended).toBe(3)
     expect(serve.output()).toMatch(/error DRAIN_TIMEOUT: stopped with \d+ requests refused/)
+  })
+
+  it('before it is ready ends it with 0', async () => {
+    // Nobody answers at this address, so the pull of the model goes on until it is stopped.
+    const silent = createServer(() => undefined).listen(0, '127.0.0.1')
+    await new Promise((resolve) => silent.once('listening', resolve))
+    const endpoint = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
+    const args = [
+      'serve',
+      '--model',
+      'org/none',
+      '--hf-endpoint',
+      endpoint,
+      '--cache-dir',
+      join(folder, 'none'),
+    ]
+    const asked = new Promise((resolve) => silent.once('connection', resolve))
+    const child = spawn(process.execPath, [mainFile, ...args], { env: { HOME: folder }, stdio: 'ignore' })
+    const ended = new Promise((resolve) => child.on('exit', (code, signal) => resolve(code ?? signal)))
+    await asked
+    child.kill('SIGTERM')
+    expect(await ended).toBe(0)
+    silent.close()
   })
 
   it('a second time ends it at once', async () => {

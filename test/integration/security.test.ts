@@ -8,6 +8,7 @@ import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { PipelineHost } from '../../src/serving/pipeline/pipeline-host.ts'
+import type { ConfigValues } from '../../src/config/load.ts'
 import { createServer } from '../../src/serving/server/create-server.ts'
 import { createTokenizer } from '../../src/serving/tokenizer/worker-tokenizer.ts'
 import { createArithmeticPipeline } from '../fakes/arithmetic-pipeline.ts'
@@ -105,6 +106,27 @@ describe('API keys', () => {
     await expect.poll(async () => (await embed(running.url, { 'x-api-key': 'file-key-3' })).status).toBe(200)
     expect((await embed(running.url, { 'x-api-key': 'file-key-1' })).status).toBe(401)
     expect((await embed(running.url, { 'x-api-key': 'own-key' })).status).toBe(200)
+  })
+
+  it('stay out of the log, known or not', async () => {
+    const lines: string[] = []
+    const config = { apiKey: 'known-key', logLevel: 'debug', accessLog: true }
+    const host = new PipelineHost(createArithmeticPipeline({ config }))
+    await using server = await createServer({ host, logStream: { write: (line) => void lines.push(line) } })
+    const url = await server.listen()
+    for (const key of ['known-key', 'unknown-key']) {
+      await embed(url, { authorization: `Bearer ${key}` })
+      await embed(url, { 'x-api-key': key })
+    }
+    await expect.poll(() => lines.join('').match(/"outcome":"INVALID_API_KEY"/g)?.length).toBe(2)
+    expect(lines.join('')).not.toMatch(/known-key/)
+    await host[Symbol.asyncDispose]()
+  })
+
+  it('are missed in the log where others can reach the server, and only there', async () => {
+    expect(await warnings({ host: '0.0.0.0' })).toMatch(/anyone who reaches 0\.0\.0\.0 may use this server/)
+    expect(await warnings({ host: '0.0.0.0', apiKey: 'k' })).toBe('')
+    for (const host of ['127.0.0.1', 'localhost']) expect(await warnings({ host })).toBe('')
   })
 
   it('does not start without the file that is named', async () => {
@@ -386,4 +408,14 @@ function askTls(socket: TLSSocket): Promise<string> {
 
 function dribble(text: string): string[] {
   return Array.from({ length: 100 }, () => text)
+}
+
+/** What a server with this configuration logs at its start. */
+async function warnings(config: ConfigValues): Promise<string> {
+  const lines: string[] = []
+  const host = new PipelineHost(createArithmeticPipeline({ config: { logLevel: 'warn', ...config } }))
+  await using server = await createServer({ host, logStream: { write: (line) => void lines.push(line) } })
+  await server.listen()
+  await host[Symbol.asyncDispose]()
+  return lines.join('')
 }
