@@ -5,6 +5,8 @@ export default defineConfig({
     environment: 'node',
     testTimeout: 30_000,
     hookTimeout: 120_000,
+    // What is waited for comes in milliseconds, but not on a machine that does much else.
+    expect: { poll: { timeout: 10_000 } },
     // Native engines are process-wide state: a fork a file, two at a time on a small machine.
     pool: 'forks',
     maxWorkers: 2,
