@@ -132,6 +132,8 @@ const messages = {
     `${d.path} is still being filled by ${d.holder} after ${d.waitedMs} ms; wait for it, or stop it`,
   PORT_IN_USE: (d: { host: string; port: number }) =>
     `port ${d.port} on ${d.host} is in use; stop what uses it, or give --port another value`,
+  LISTEN_FAILED: (d: { host: string; port: number; reason: string }) =>
+    `cannot listen on host ${d.host}, port ${d.port}: ${d.reason}; give --host an address of this machine, --port one that this user may take`,
   API_KEYS_INVALID: (d: { source: string; reason: string }) =>
     `${d.source}: ${d.reason}; give one key a line, of visible ASCII characters without spaces`,
   TLS_INVALID: (d: { cert: string; key: string; reason: string }) =>

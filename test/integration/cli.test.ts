@@ -217,6 +217,15 @@ describe('serve', () => {
     expect(await ended).toBe(0)
   })
 
+  it('names the host that is not of this machine', async () => {
+    // TEST-NET-1 of RFC 5737
+    const result = await run(['serve', ...shared, '--host', '192.0.2.1'])
+    expect([result.code, result.stderr]).toEqual([
+      1,
+      expect.stringMatching(/error LISTEN_FAILED: cannot listen on host 192\.0\.2\.1.*EADDRNOTAVAIL/),
+    ])
+  })
+
   it('names the port that is in use', async () => {
     const blocker = createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => blocker.once('listening', resolve))

@@ -32,7 +32,7 @@ import { trackRequests } from './track-requests.ts'
 
 export interface Server extends AsyncDisposable {
   readonly app: FastifyInstance
-  /** @returns the URL that was bound @throws {EmbedError} PORT_IN_USE, CONFIG_INVALID */
+  /** @returns the URL that was bound @throws {EmbedError} PORT_IN_USE, LISTEN_FAILED */
   listen(): Promise<string>
   /** Takes over keys and certificate as the configuration names them now; the log tells what could not be read. */
   reload(config: Config): Promise<void>

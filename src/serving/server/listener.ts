@@ -40,7 +40,7 @@ export class Listener {
   }
 
   /** Binds the host, 'localhost' in both families.
-   * @returns the URL @throws {EmbedError} PORT_IN_USE, CONFIG_INVALID */
+   * @returns the URL @throws {EmbedError} PORT_IN_USE, LISTEN_FAILED */
   async listen(host: string, port: number): Promise<string> {
     const [first = host, ...others] = await addressesOf(host)
     await bind(this.main, first, port)
@@ -140,8 +140,7 @@ async function bind(server: Server, host: string, port: number): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EADDRINUSE') throw new EmbedError('PORT_IN_USE', { host, port }, { cause: error })
-    const reason = `cannot listen on host ${host}, port ${port}: ${toReason(error)}`
-    throw new EmbedError('CONFIG_INVALID', { reason }, { cause: error })
+    throw new EmbedError('LISTEN_FAILED', { host, port, reason: toReason(error) }, { cause: error })
   }
 }
 
