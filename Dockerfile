@@ -21,7 +21,7 @@ FROM python:3.13-slim-bookworm AS runtime
 WORKDIR /app
 COPY --from=build /usr/local/bin/node /usr/local/bin/node
 COPY --from=build /app ./
-RUN node dist/cli/main.js pull-runtime openvino --cache-dir pulled \
+RUN node dist/cli/bin.cjs pull-runtime openvino --cache-dir pulled \
   && mv pulled/runtimes/openvino-* openvino
 
 FROM node:20.20.2-bookworm-slim
@@ -40,5 +40,5 @@ EXPOSE 8080
 # Alive, not ready: a container that drains must not be killed for it. The certificate is for others, not for this check.
 HEALTHCHECK --start-period=120s --interval=10s --timeout=3s CMD NODE_TLS_REJECT_UNAUTHORIZED=0 node -e \
   "fetch((process.env.AKIDB_TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + process.env.AKIDB_PORT + '/livez').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"
-ENTRYPOINT ["node", "dist/cli/main.js"]
+ENTRYPOINT ["node", "dist/cli/bin.cjs"]
 CMD ["serve"]

@@ -27,7 +27,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 
 install()
 build()
-const main = join(root, 'dist/cli/main.js')
+const main = join(root, 'dist/cli/bin.cjs')
 if (task === 'test') {
   // The real model and the fast runtime, for the tests that need them; those skip by name where they cannot be had.
   for (const args of [['pull'], ['pull-runtime', 'openvino']])

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const main = fileURLToPath(new URL('../../dist/cli/bin.cjs', import.meta.url))
 const offline = { HF_HUB_OFFLINE: '1', TRANSFORMERS_OFFLINE: '1', DO_NOT_TRACK: '1' }
 const teiBody = (texts) => JSON.stringify({ inputs: texts.length === 1 ? texts[0] : texts })
 const openaiBody = (texts) => JSON.stringify({ model: 'm', input: texts.length === 1 ? texts[0] : texts })

@@ -9,7 +9,7 @@ import { pullModel } from '../../dist/model/pull.js'
 import { createTokenizer } from '../../dist/serving/tokenizer/worker-tokenizer.js'
 import { makeTexts } from '../cpu/texts.mjs'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const main = fileURLToPath(new URL('../../dist/cli/bin.cjs', import.meta.url))
 
 /** @param {readonly string[]} flags @param {number} port */
 export async function startServer(flags, port) {

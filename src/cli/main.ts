@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The program: the only reader of argv and of the environment, the only place that ends the process. */
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'

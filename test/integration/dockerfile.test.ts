@@ -26,7 +26,7 @@ it('pins its bases, runs as a user without rights and has a health check', () =>
   const textOf = (name: string) => last.find((instruction) => instruction.name === name)?.text
   expect([textOf('USER'), textOf('ENTRYPOINT'), textOf('CMD')]).toEqual([
     'node',
-    '["node", "dist/cli/main.js"]',
+    '["node", "dist/cli/bin.cjs"]',
     '["serve"]',
   ])
   expect(textOf('HEALTHCHECK')).toMatch(/\/livez/)
@@ -68,7 +68,7 @@ it(
       AKIDB_PRECISION: 'fp32',
       AKIDB_OFFLINE: 'true',
     }
-    await using serve = await startServe([], inImage, join(image, 'dist/cli/main.js'))
+    await using serve = await startServe([], inImage, join(image, 'dist/cli/bin.cjs'))
     expect(serve.output()).toMatch(/engine {3}openvino/)
     const command = stages
       .at(-1)!
