@@ -1,7 +1,8 @@
 // What the metrics cost: the same server with metrics on and off in interleaved rounds, one active, the others stopped
-// with SIGSTOP. The server without metrics runs twice: how far the two differ is the noise.
-//   node benchmarks/serving/metrics-cost.mjs [--engine model|instant] [--rounds 15] [--seconds 2] [--clients 16]
-//     [--tokens 64] [--out FILE]
+// with SIGSTOP. Two processes of one program differ by several per cent, so all are started anew a few times, and the
+// server without metrics runs twice: how far the two differ is the noise.
+//   node benchmarks/serving/metrics-cost.mjs [--engine model|instant] [--starts 8] [--rounds 3] [--seconds 2]
+//     [--clients 16] [--tokens 64] [--out FILE]
 // Engine 'model' is the program with its default model; 'instant' is the same server with an engine that takes no time,
 // so that nothing hides the server's own work. Each round scrapes /metrics once, where it is on.
 // Prints a table, then one JSON line. Linux only: CPU times come from /proc.
@@ -20,13 +21,15 @@ import { makeTexts } from '../cpu/texts.mjs'
 const { values: flags } = parseArgs({
   options: {
     engine: { type: 'string', default: 'model' },
-    rounds: { type: 'string', default: '15' },
+    starts: { type: 'string', default: '8' },
+    rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '2' },
     clients: { type: 'string', default: '16' },
     tokens: { type: 'string', default: '64' },
     out: { type: 'string' },
   },
 })
+const starts = Number(flags.starts)
 const rounds = Number(flags.rounds)
 const clients = Number(flags.clients)
 const durationMs = Number(flags.seconds) * 1000
@@ -53,59 +56,75 @@ const texts = await makeTexts(tokenizer, Number(flags.tokens), 64)
 await tokenizer[Symbol.asyncDispose]()
 const bodies = texts.map((text) => JSON.stringify({ inputs: text }))
 
-const servers = []
+const series = variants.map(() => ({ requestsPerSecond: [], p50Ms: [], mainThreadUs: [], processUs: [] }))
 const loadBefore = loadavg()
-try {
-  for (const [i, variant] of variants.entries()) servers.push(await start(variant, 7830 + i))
-  for (let round = 0; round < rounds; round++) {
-    // The start rotates, so that no server always runs on a warm or a hot machine.
-    for (let k = 0; k < servers.length; k++) {
-      const server = servers[(k + round) % servers.length]
-      process.kill(server.child.pid, 'SIGCONT')
-      await load(server, 300)
-      const before = readCpuNs(server.child.pid)
-      const result = await load(server, durationMs)
-      const after = readCpuNs(server.child.pid)
-      process.kill(server.child.pid, 'SIGSTOP')
-      server.requestsPerSecond.push((result.requests * 1000) / result.elapsedMs)
-      server.p50Ms.push(percentile(result.latenciesMs, 0.5))
-      server.mainThreadUs.push((after.mainThread - before.mainThread) / 1000 / result.requests)
-      server.processUs.push((after.process - before.process) / 1000 / result.requests)
-    }
-    console.error(`round ${round + 1} of ${rounds}, load average ${loadavg()[0].toFixed(2)}`)
-  }
-} finally {
-  for (const { child } of servers) {
-    process.kill(child.pid, 'SIGCONT')
-    child.kill('SIGTERM')
-  }
+for (let i = 0; i < starts; i++) {
+  await runStart(i)
+  console.error(`start ${i + 1} of ${starts}, load average ${loadavg()[0].toFixed(2)}`)
 }
 
-const [off] = servers
+const [off] = series
 const record = {
-  command: `node benchmarks/serving/metrics-cost.mjs --engine ${flags.engine} --rounds ${rounds} --seconds ${flags.seconds} --clients ${clients} --tokens ${flags.tokens}`,
+  command: `node benchmarks/serving/metrics-cost.mjs --engine ${flags.engine} --starts ${starts} --rounds ${rounds} --seconds ${flags.seconds} --clients ${clients} --tokens ${flags.tokens}`,
   date: new Date().toISOString(),
   commit: process.env.COMMIT ?? execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
   cpu: `${cpus()[0].model}, ${cpus().length} cores`,
   node: process.version,
   loadAverageBefore: loadBefore,
   loadAverageAfter: loadavg(),
-  rows: servers.map((server) => ({
-    name: server.name,
-    requestsPerSecond: summarise(server.requestsPerSecond),
-    p50Ms: summarise(server.p50Ms),
-    mainThreadUsPerRequest: summarise(server.mainThreadUs),
-    processUsPerRequest: summarise(server.processUs),
-    // The rounds are pairs: both servers ran within seconds of one another.
-    throughputToOff: interval(server.requestsPerSecond.map((value, i) => value / off.requestsPerSecond[i])),
-    mainThreadUsOverOff: interval(server.mainThreadUs.map((value, i) => value - off.mainThreadUs[i])),
+  rows: series.map((measured, k) => ({
+    name: variants[k].name,
+    requestsPerSecond: summarise(measured.requestsPerSecond),
+    p50Ms: summarise(measured.p50Ms),
+    mainThreadUsPerRequest: summarise(measured.mainThreadUs),
+    processUsPerRequest: summarise(measured.processUs),
+    // Each round is a pair: both servers ran within seconds of one another.
+    throughputToOff: interval(measured.requestsPerSecond.map((value, i) => value / off.requestsPerSecond[i])),
+    mainThreadUsOverOff: interval(measured.mainThreadUs.map((value, i) => value - off.mainThreadUs[i])),
+    processUsOverOff: interval(measured.processUs.map((value, i) => value - off.processUs[i])),
   })),
 }
 printTable(record)
 if (flags.out !== undefined) writeFileSync(flags.out, `${JSON.stringify(record, null, 1)}\n`)
 console.log(JSON.stringify(record))
 
-async function start(variant, port) {
+/** Fresh processes, a few rounds, the end of them. */
+async function runStart(start) {
+  const servers = []
+  try {
+    for (const [k, variant] of variants.entries()) servers.push(await startServer(variant, 7830 + k))
+    for (let round = 0; round < rounds; round++) {
+      // The first one rotates, so that no server always runs on a warm or a hot machine.
+      for (let n = 0; n < servers.length; n++) {
+        const k = (n + start + round) % servers.length
+        await measure(servers[k], series[k])
+      }
+    }
+  } finally {
+    for (const { child } of servers) {
+      const ended = new Promise((resolve) => child.once('exit', resolve))
+      process.kill(child.pid, 'SIGCONT')
+      child.kill('SIGTERM')
+      await ended
+    }
+  }
+}
+
+async function measure(server, { requestsPerSecond, p50Ms, mainThreadUs, processUs }) {
+  const { pid } = server.child
+  process.kill(pid, 'SIGCONT')
+  await load(server, 300)
+  const before = readCpuNs(pid)
+  const result = await load(server, durationMs)
+  const after = readCpuNs(pid)
+  process.kill(pid, 'SIGSTOP')
+  requestsPerSecond.push((result.requests * 1000) / result.elapsedMs)
+  p50Ms.push(percentile(result.latenciesMs, 0.5))
+  mainThreadUs.push((after.mainThread - before.mainThread) / 1000 / result.requests)
+  processUs.push((after.process - before.process) / 1000 / result.requests)
+}
+
+async function startServer(variant, port) {
   const child = spawn(process.execPath, [...program, ...variant.flags, '--port', String(port)], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
@@ -118,7 +137,7 @@ async function start(variant, port) {
   const server = { ...variant, child, port, hasMetrics: !variant.flags.includes('--no-metrics') }
   await load(server, 2000)
   process.kill(child.pid, 'SIGSTOP')
-  return { ...server, requestsPerSecond: [], p50Ms: [], mainThreadUs: [], processUs: [] }
+  return server
 }
 
 async function load({ name, port, hasMetrics }, loadMs) {
@@ -145,26 +164,46 @@ function summarise(values) {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) }
 }
 
-/** Median and its 95 % bootstrap interval. */
+/** Median and its 95 % bootstrap interval; whole starts are drawn, since the rounds of one process are alike. */
 function interval(values) {
-  const draw = () => values[Math.floor(Math.random() * values.length)]
-  const medians = Array.from({ length: 5000 }, () => median(values.map(draw)))
+  const byStart = Array.from({ length: starts }, (_, i) => values.slice(i * rounds, (i + 1) * rounds))
+  const draw = () => byStart[Math.floor(Math.random() * starts)]
+  const medians = Array.from({ length: 5000 }, () => median(byStart.flatMap(draw)))
   return { median: median(values), low: percentile(medians, 0.025), high: percentile(medians, 0.975) }
 }
 
 function printTable({ rows }) {
   console.log(
-    `\n${flags.engine}, ${clients} clients x ${flags.tokens} tokens, median (min-max) of ${rounds} rounds; against 'off' of the same round: median [95 % interval]`,
+    `\n${flags.engine}, ${clients} clients x ${flags.tokens} tokens, median (min-max) of ${starts} x ${rounds} rounds; against 'off' of the same round: median [95 % interval]`,
   )
-  console.log(
-    `  ${'metrics'.padEnd(18)} ${'req/s'.padEnd(22)} ${'throughput to off'.padEnd(24)} ${'main thread us/request'.padEnd(24)} ${'more than off, us'.padEnd(22)} process us/request`,
+  line(
+    'metrics',
+    'req/s',
+    'throughput to off',
+    'main thread us/request',
+    'more than off',
+    'process us/request',
+    'more than off',
   )
   for (const row of rows) {
     const { median: rate, min, max } = row.requestsPerSecond
-    const { median: ratio, low, high } = row.throughputToOff
-    const more = row.mainThreadUsOverOff
-    console.log(
-      `  ${row.name.padEnd(18)} ${`${rate.toFixed(0)} (${min.toFixed(0)}-${max.toFixed(0)})`.padEnd(22)} ${`${ratio.toFixed(4)} [${low.toFixed(4)}, ${high.toFixed(4)}]`.padEnd(24)} ${row.mainThreadUsPerRequest.median.toFixed(1).padEnd(24)} ${`${more.median.toFixed(1)} [${more.low.toFixed(1)}, ${more.high.toFixed(1)}]`.padEnd(22)} ${row.processUsPerRequest.median.toFixed(0)}`,
+    line(
+      row.name,
+      `${rate.toFixed(0)} (${min.toFixed(0)}-${max.toFixed(0)})`,
+      span(row.throughputToOff, 4),
+      row.mainThreadUsPerRequest.median.toFixed(1),
+      span(row.mainThreadUsOverOff, 1),
+      row.processUsPerRequest.median.toFixed(0),
+      span(row.processUsOverOff, 0),
     )
   }
+}
+
+function line(...cells) {
+  console.log(`  ${cells.map((cell) => cell.padEnd(24)).join(' ')}`)
+}
+
+/** 'median [low, high]' */
+function span({ median: middle, low, high }, digits) {
+  return `${middle.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`
 }
