@@ -79,6 +79,15 @@ describe('with otlpEndpoint', () => {
     expect([requestDone.hasSubscribers, tokenizeDone.hasSubscribers]).toEqual([false, false])
   })
 
+  it('draws at most 32 batches of a list', async () => {
+    await using collector = await startTraceCollector()
+    await using tiny = await startTinyServer({ otlpEndpoint: collector.url, maxBatchSize: 1 })
+    await post(tiny, { inputs: Array.from({ length: 40 }, () => 'a') })
+    const { spans } = await close(tiny, collector)
+    expect(find(spans, 'POST /embed').attributes['embed.batches']).toBe(40)
+    expect(spans.filter((span) => span.name === 'inference')).toHaveLength(32)
+  })
+
   it('begins a trace of its own where the caller has none, or a broken one', async () => {
     await using collector = await startTraceCollector()
     await using tiny = await startTinyServer({ otlpEndpoint: `${collector.url}/v1/traces` })
