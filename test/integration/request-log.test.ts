@@ -50,11 +50,12 @@ describe('x-request-id', () => {
       await post({ inputs: '' }, headers),
       await post({ inputs: 5 }, headers),
       await post({ inputs: 'a' }, headers, '/nope'),
+      await tiny.server.app.inject({ url: '/%zz', headers }),
       await tiny.server.app.inject({ url: '/readyz', headers }),
       await tiny.server.app.inject({ url: '/metrics', headers }),
     ]
     expect(answers.map((answer) => [answer.statusCode, answer.headers['x-request-id']])).toEqual(
-      [400, 422, 404, 200, 200].map((status) => [status, 'mine']),
+      [400, 422, 404, 400, 200, 200].map((status) => [status, 'mine']),
     )
   })
 })

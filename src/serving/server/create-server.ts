@@ -15,7 +15,7 @@ import { handleError } from './error-handler.ts'
 import { parseJsonBodies } from './json-body.ts'
 import { Listener } from './listener.ts'
 import { observeRequestEnds } from './request-end.ts'
-import { RequestLogController, chooseRequestId, tellRequestIds, writeAccessLog } from './request-log.ts'
+import { RequestLogController, chooseRequestId, tellRequestId, writeAccessLog } from './request-log.ts'
 import { registerCohereRoutes } from './routes/cohere.ts'
 import { registerHealthRoutes } from './routes/health.ts'
 import { registerMetricsRoutes } from './routes/metrics.ts'
@@ -67,6 +67,11 @@ export async function createServer(options: ServerOptions): Promise<Server> {
         : { level: config.logLevel, stream: options.logStream ?? process.stderr },
     logController: new RequestLogController(),
     genReqId: chooseRequestId,
+    // A path that cannot be decoded meets no hook.
+    frameworkErrors: (error, request, reply) => {
+      tellRequestId(request, reply)
+      handleError(error, request, reply)
+    },
     bodyLimit: config.maxBodyBytes,
     exposeHeadRoutes: true,
     serverFactory: (handle) => {
@@ -75,7 +80,10 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     },
   })
   const inFlight = trackRequests(app, host)
-  tellRequestIds(app)
+  app.addHook('onRequest', (request, reply, done) => {
+    tellRequestId(request, reply)
+    done()
+  })
   logEngineState(app, context)
   const tracing =
     config.otlpEndpoint === undefined

@@ -27,27 +27,19 @@ export function observeRequestEnds(app: FastifyInstance, listeners: readonly Req
   if (listeners.length === 0) return
   app.addHook('onRequest', (request, reply, done) => {
     const startMs = performance.now()
-    let hasEnded = false
-    const end = (isAnswered: boolean): void => {
-      if (hasEnded) return
-      hasEnded = true
-      const told = toRequestEnd(request, reply, isAnswered, performance.now() - startMs)
-      for (const listener of listeners) listener(told)
-    }
-    reply.raw.once('finish', () => end(true))
-    reply.raw.once('close', () => end(false))
+    // Comes once, whether the answer was sent or the client left.
+    reply.raw.once('close', () => {
+      const end = toRequestEnd(request, reply, performance.now() - startMs)
+      for (const listener of listeners) listener(end)
+    })
     done()
   })
 }
 
-function toRequestEnd(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  isAnswered: boolean,
-  durationMs: number,
-): RequestEnd {
+function toRequestEnd(request: FastifyRequest, reply: FastifyReply, durationMs: number): RequestEnd {
   const route = request.routeOptions.url ?? 'unmatched'
-  if (!isAnswered) return { request, route, status: 499, outcome: 'REQUEST_CANCELLED', durationMs }
+  if (!reply.raw.writableEnded)
+    return { request, route, status: 499, outcome: 'REQUEST_CANCELLED', durationMs }
   const status = reply.statusCode
   const outcome = reply.errorCode ?? (status < 400 ? 'ok' : `HTTP_${status}`)
   return { request, route, status, outcome, durationMs }

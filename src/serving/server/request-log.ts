@@ -1,7 +1,7 @@
 /** Request ids, and the one log line a request. No text of a user and no query string is ever logged. */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { type FastifyInstance, LogController } from 'fastify'
+import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import type { RequestEndListener } from './request-end.ts'
 
 const requestIdHeader = 'x-request-id'
@@ -16,11 +16,8 @@ export function chooseRequestId({ headers }: Pick<IncomingMessage, 'headers'>): 
 }
 
 /** Every answer tells its id, refusals too. */
-export function tellRequestIds(app: FastifyInstance): void {
-  app.addHook('onRequest', (request, reply, done) => {
-    void reply.header(requestIdHeader, request.id)
-    done()
-  })
+export function tellRequestId(request: FastifyRequest, reply: FastifyReply): void {
+  void reply.header(requestIdHeader, request.id)
 }
 
 /** Fastify's two lines a request give way to ours, which hold no URL. */

@@ -1,11 +1,12 @@
 /** The metrics of docs/metrics.md, in base units. */
-import { Counter, Histogram, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import type { ErrorCode } from '../../../errors.ts'
 import type { BatchDone, EngineState, RequestDone, TokenizeDone } from '../../../telemetry/channels.ts'
 import type { ServerContext } from '../context.ts'
 import type { RequestEnd } from '../request-end.ts'
+import { MetricFactory } from './families.ts'
 import type { MetricSet } from './metric-set.ts'
-import { registerGauge, registerSource } from './register-source.ts'
+import { registerSource } from './register-source.ts'
 import type { SlidingMean } from './sliding-mean.ts'
 
 const latencyBuckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60]
@@ -30,97 +31,103 @@ export function createAkidbMetrics(
   context: ServerContext,
   averages: Averages,
 ): MetricSet {
-  const registers = [registry]
-  const counter = (name: string, help: string, labelNames: string[] = []) =>
-    new Counter({ name, help, labelNames, registers })
-  const histogram = (name: string, help: string, buckets: number[], labelNames: string[] = []) =>
-    new Histogram({ name, help, buckets, labelNames, registers })
-  const gauge = (name: string, help: string, read: () => number) => registerGauge(registry, name, help, read)
+  const make = new MetricFactory(registry)
 
-  const requests = counter(
+  const requests = make.counters(
     'embed_requests_total',
     'HTTP requests by route, status and outcome (ok or the error code)',
     ['route', 'status', 'outcome'],
   )
-  const requestDuration = histogram(
+  const requestDuration = make.histograms(
     'embed_request_duration_seconds',
     'Time from the arrival of a request to the last byte of its answer',
     latencyBuckets,
     ['route'],
   )
-  const failures = counter(
+  const failures = make.counters(
     'embed_failures_total',
     'HTTP requests that were not answered with a result, by error code',
     ['code'],
   )
-  const rejections = counter(
+  const rejections = make.counters(
     'embed_rejections_total',
     'Requests that were refused: the queue is full, the answer would come too late, they could never fit, or the server stops',
     ['code'],
   )
-  for (const code of rejectionCodes) rejections.inc({ code }, 0)
-  const cancellations = counter('embed_cancellations_total', 'Requests whose client left before the answer')
-  const inputs = counter('embed_inputs_total', 'Inputs (texts or token lists) that were embedded')
-  const tokens = counter('embed_tokens_total', 'Tokens that were embedded, padding not counted')
-  const truncatedInputs = counter('embed_truncated_inputs_total', "Inputs cut to the model's length")
-  const truncatedTokens = counter('embed_truncated_tokens_total', 'Tokens cut off by that')
+  for (const code of rejectionCodes) rejections.of(code) // shown as 0 before the first
+  const cancellations = make.counter(
+    'embed_cancellations_total',
+    'Requests whose client left before the answer',
+  )
+  const inputs = make.counter('embed_inputs_total', 'Inputs (texts or token lists) that were embedded')
+  const tokens = make.counter('embed_tokens_total', 'Tokens that were embedded, padding not counted')
+  const truncatedInputs = make.counter('embed_truncated_inputs_total', "Inputs cut to the model's length")
+  const truncatedTokens = make.counter('embed_truncated_tokens_total', 'Tokens cut off by that')
 
-  const tokenizeDuration = histogram(
+  const tokenizeDuration = make.histogram(
     'embed_tokenize_duration_seconds',
     'Time to turn the texts of a request into tokens',
     tokenizeBuckets,
   )
-  const queueWait = histogram(
+  const queueWait = make.histograms(
     'embed_queue_wait_seconds',
     'Time that a request waited for the engine: the longest wait of its inputs',
     latencyBuckets,
     ['priority'],
   )
-  gauge(
+  make.gauge(
     'embed_queue_requests',
     'Requests accepted and not yet answered',
     () => context.pipeline.queueState.requests,
   )
-  gauge('embed_queue_tokens', 'Tokens of those requests', () => context.pipeline.queueState.tokens)
-  gauge('embed_queue_inputs', 'Inputs that wait for a batch', () => context.pipeline.queueState.waitingInputs)
+  make.gauge('embed_queue_tokens', 'Tokens of those requests', () => context.pipeline.queueState.tokens)
+  make.gauge(
+    'embed_queue_inputs',
+    'Inputs that wait for a batch',
+    () => context.pipeline.queueState.waitingInputs,
+  )
 
-  const batchSize = histogram('embed_batch_size', 'Inputs that ran together in one batch', powersOfTwo(0, 10))
-  const batchTokens = histogram(
+  const batchSize = make.histogram(
+    'embed_batch_size',
+    'Inputs that ran together in one batch',
+    powersOfTwo(0, 10),
+  )
+  const batchTokens = make.histogram(
     'embed_batch_tokens',
     'Tokens in one batch, padding not counted',
     powersOfTwo(3, 17),
   )
-  const paddingRatio = histogram(
+  const paddingRatio = make.histogram(
     'embed_batch_padding_ratio',
     'Share of a batch that is padding to its longest input: work for nothing',
     paddingBuckets,
   )
-  const inferenceDuration = histogram(
+  const inferenceDuration = make.histogram(
     'embed_inference_duration_seconds',
     'Time of one batch in the engine',
     latencyBuckets,
   )
-  gauge(
+  make.gauge(
     'embed_average_batch_size',
     'Mean inputs a batch over the last minute; 0 when there was none',
     () => averages.batchSize.mean,
   )
-  gauge(
+  make.gauge(
     'embed_average_latency_seconds',
     'Mean time of an answered request in the pipeline over the last minute; 0 when there was none',
     () => averages.latencyMs.mean / 1000,
   )
 
-  gauge('embed_ready', 'Whether the server takes requests and its engine is fine: 1 or 0', () =>
+  make.gauge('embed_ready', 'Whether the server takes requests and its engine is fine: 1 or 0', () =>
     Number(context.isReady()),
   )
-  gauge(
+  make.gauge(
     'embed_latency_objective_seconds',
     'The objective for the 95th percentile (targetP95Ms); 0 when none is set',
     () => (context.config.targetP95Ms ?? 0) / 1000,
   )
-  const engineRestarts = counter('embed_engine_restarts_total', 'Engines that died and were replaced')
-  gauge(
+  const engineRestarts = make.counter('embed_engine_restarts_total', 'Engines that died and were replaced')
+  make.gauge(
     'embed_engine_memory_bytes',
     'Memory that the engine holds, as far as it can tell',
     () => context.pipeline.engine.info.memoryBytes,
@@ -138,11 +145,11 @@ export function createAkidbMetrics(
 
   return {
     onRequestEnd({ route, status, outcome, durationMs }: RequestEnd) {
-      requests.inc({ route, status: String(status), outcome })
-      requestDuration.observe({ route }, durationMs / 1000)
+      requests.of(route, String(status), outcome).inc()
+      requestDuration.of(route).observe(durationMs / 1000)
       if (outcome === 'ok') return
-      failures.inc({ code: outcome })
-      if (rejectionCodes.has(outcome)) rejections.inc({ code: outcome })
+      failures.of(outcome).inc()
+      if (rejectionCodes.has(outcome)) rejections.of(outcome).inc()
       if (outcome === 'REQUEST_CANCELLED') cancellations.inc()
     },
     onTokenizeDone({ durationMs }: TokenizeDone) {
@@ -162,9 +169,9 @@ export function createAkidbMetrics(
       if (done.outcome !== 'ok') return
       inputs.inc(done.inputs)
       tokens.inc(done.tokens)
-      if (done.truncatedInputs) truncatedInputs.inc(done.truncatedInputs)
-      if (done.truncatedTokens) truncatedTokens.inc(done.truncatedTokens)
-      queueWait.observe({ priority: done.priority ?? 'normal' }, (done.queueWaitMs ?? 0) / 1000)
+      truncatedInputs.inc(done.truncatedInputs)
+      truncatedTokens.inc(done.truncatedTokens)
+      queueWait.of(done.priority ?? 'normal').observe((done.queueWaitMs ?? 0) / 1000)
     },
   }
 }

@@ -23,9 +23,3 @@ export function registerSource(registry: Registry, source: MetricSource): void {
         }),
   )
 }
-
-/** A gauge without labels. */
-export function registerGauge(registry: Registry, name: string, help: string, read: () => number): void {
-  const readSamples = () => [{ labels: {}, value: read() }]
-  registerSource(registry, { name, help, type: 'gauge', labelNames: [], read: readSamples })
-}

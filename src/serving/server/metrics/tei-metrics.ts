@@ -1,11 +1,11 @@
 /** The metrics of text-embeddings-inference, by its names, types, labels and buckets.
  * @see router/src/prometheus.rs, core/src/infer.rs and core/src/queue.rs of its source */
-import { Counter, Histogram, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import type { ErrorCode } from '../../../errors.ts'
 import type { BatchDone, RequestDone } from '../../../telemetry/channels.ts'
 import type { ServerContext } from '../context.ts'
+import { type CounterSeries, type Family, MetricFactory } from './families.ts'
 import type { MetricSet } from './metric-set.ts'
-import { registerGauge } from './register-source.ts'
 
 /** TEI's word for the failure, where it has one; ours that it lacks are validation. */
 const failureByCode: Readonly<Record<string, string>> = {
@@ -28,17 +28,15 @@ const failureByCode: Readonly<Record<string, string>> = {
 } satisfies Partial<Record<ErrorCode, string>>
 
 export function createTeiMetrics(registry: Registry, context: ServerContext): MetricSet {
-  const registers = [registry]
-  const counter = (name: string, help: string, labelNames: string[] = []) =>
-    new Counter({ name, help, labelNames, registers })
-  const histogram = (name: string, help: string, buckets: number[]) =>
-    new Histogram({ name, help, buckets, registers })
-  const duration = (name: string, help: string) => histogram(name, help, durationBuckets())
+  const make = new MetricFactory(registry)
+  const duration = (name: string, help: string) => make.histogram(name, help, durationBounds())
 
-  const requestCount = counter('te_request_count', 'Requests to embed', ['method'])
-  const requestSuccess = counter('te_request_success', 'Requests to embed that were answered', ['method'])
-  const embedCount = counter('te_embed_count', 'Inputs to embed')
-  const embedSuccess = counter('te_embed_success', 'Inputs that were embedded')
+  const requestCount = make.counters('te_request_count', 'Requests to embed', ['method'])
+  const requestSuccess = make.counters('te_request_success', 'Requests to embed that were answered', [
+    'method',
+  ])
+  const embedCount = make.counter('te_embed_count', 'Inputs to embed')
+  const embedSuccess = make.counter('te_embed_success', 'Inputs that were embedded')
   const requestDuration = duration('te_request_duration', 'Seconds a request')
   const requestTokenization = duration(
     'te_request_tokenization_duration',
@@ -50,21 +48,16 @@ export function createTeiMetrics(registry: Registry, context: ServerContext): Me
   const embedTokenization = duration('te_embed_tokenization_duration', 'Seconds of tokenisation an input')
   const embedQueue = duration('te_embed_queue_duration', 'Seconds in the queue an input')
   const embedInference = duration('te_embed_inference_duration', 'Seconds of inference an input')
-  const inputLength = histogram(
+  const inputLength = make.histogram(
     'te_request_input_length',
     'Tokens an input',
     powersOfTwo(20).filter((bound) => bound <= context.pipeline.spec.maxTokens),
   )
-  const batchSize = histogram('te_batch_next_size', 'Inputs a batch', powersOfTwo(13))
-  const batchTokens = histogram('te_batch_next_tokens', 'Tokens a batch', powersOfTwo(21))
-  registerGauge(
-    registry,
-    'te_queue_size',
-    'Inputs that wait for a batch',
-    () => context.pipeline.queueState.waitingInputs,
-  )
+  const batchSize = make.histogram('te_batch_next_size', 'Inputs a batch', powersOfTwo(13))
+  const batchTokens = make.histogram('te_batch_next_tokens', 'Tokens a batch', powersOfTwo(21))
+  make.gauge('te_queue_size', 'Inputs that wait for a batch', () => context.pipeline.queueState.waitingInputs)
   // TEI shows this one from the first failure on.
-  let failure: Counter | undefined
+  let failures: Family<CounterSeries> | undefined
 
   return {
     onBatchDone({ failure: code, sequences, tokens, lengths = [] }: BatchDone) {
@@ -75,35 +68,33 @@ export function createTeiMetrics(registry: Registry, context: ServerContext): Me
     },
     onRequestDone(done: RequestDone) {
       const method = done.inputs === 1 ? 'single' : 'batch'
-      requestCount.inc({ method })
+      requestCount.of(method).inc()
       embedCount.inc(done.inputs)
       if (done.outcome !== 'ok') {
-        failure ??= counter('te_request_failure', 'Requests that failed', ['err'])
-        failure.inc({ err: failureByCode[done.outcome] ?? 'validation' })
+        failures ??= make.counters('te_request_failure', 'Requests that failed', ['err'])
+        failures.of(failureByCode[done.outcome] ?? 'validation').inc()
         return
       }
-      requestSuccess.inc({ method })
+      requestSuccess.of(method).inc()
       embedSuccess.inc(done.inputs)
       const { durationMs, tokenizeMs = 0, queueWaitMs = 0, inferenceMs = 0 } = done
       requestDuration.observe(durationMs / 1000)
       requestTokenization.observe(tokenizeMs / 1000)
       requestQueue.observe(queueWaitMs / 1000)
       requestInference.observe(inferenceMs / 1000)
-      for (let input = 0; input < done.inputs; input++) {
-        embedDuration.observe(durationMs / 1000)
-        embedTokenization.observe(tokenizeMs / 1000)
-        embedQueue.observe(queueWaitMs / 1000)
-        embedInference.observe(inferenceMs / 1000)
-      }
+      embedDuration.observe(durationMs / 1000, done.inputs)
+      embedTokenization.observe(tokenizeMs / 1000, done.inputs)
+      embedQueue.observe(queueWaitMs / 1000, done.inputs)
+      embedInference.observe(inferenceMs / 1000, done.inputs)
     },
   }
 }
 
 /** 15 us to 14.6 s, each half as long again as the one before. */
-function durationBuckets(): number[] {
-  const buckets: number[] = []
-  for (let bound = 0.00001 * 1.5; buckets.length < 35; bound *= 1.5) buckets.push(bound)
-  return buckets
+function durationBounds(): number[] {
+  const bounds: number[] = []
+  for (let bound = 0.00001 * 1.5; bounds.length < 35; bound *= 1.5) bounds.push(bound)
+  return bounds
 }
 
 function powersOfTwo(count: number): number[] {
