@@ -44,6 +44,11 @@ describe('x-request-id', () => {
     expect(ids.size).toBe(7)
   })
 
+  it("is in the body of Cohere's errors too, which have a field for it", async () => {
+    const answer = await post({}, { 'x-request-id': 'mine' }, '/v2/embed')
+    expect([answer.statusCode, answer.json()]).toEqual([400, expect.objectContaining({ id: 'mine' })])
+  })
+
   it('is on every answer: refusals, unknown routes, probes', async () => {
     const headers = { 'x-request-id': 'mine' }
     const answers = [

@@ -94,7 +94,7 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
     void reply.header('allow', (embedError as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(','))
   }
   const shown = ownStatus < 500 ? embedError : toPublicError(embedError, request.id)
-  void reply.status(status).send(toBody[dialect](shown, status))
+  void reply.status(status).send(toBody[dialect](shown, status, request.id))
 }
 
 function dialectOf({ routeOptions, url }: FastifyRequest): Dialect {
@@ -103,10 +103,10 @@ function dialectOf({ routeOptions, url }: FastifyRequest): Dialect {
   )
 }
 
-const toBody: Readonly<Record<Dialect, (error: EmbedError, status: number) => object>> = {
+const toBody: Readonly<Record<Dialect, (error: EmbedError, status: number, requestId: string) => object>> = {
   openai: toOpenaiBody,
   tei: toTeiBody,
-  cohere: ({ message, code }) => ({ message, code }),
+  cohere: ({ message, code }, _status, id) => ({ id, message, code }),
   ollama: ({ message, code }) => ({ error: message, code }),
 }
 
