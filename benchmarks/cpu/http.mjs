@@ -1,5 +1,5 @@
 // HTTP servers side by side on this machine: interleaved rounds, one server active, the others stopped with SIGSTOP.
-//   node benchmarks/cpu/http.mjs [--rounds 5] [--seconds 5] [--only name,name] [--out FILE]
+//   node benchmarks/cpu/http.mjs [--rounds 5] [--seconds 5] [--only name,name] [--workloads name,name] [--out FILE]
 // Prints a table, then one JSON line. Peers: see peers.mjs.
 import { execFileSync, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -20,13 +20,14 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '5' },
     only: { type: 'string' },
+    workloads: { type: 'string' },
     out: { type: 'string' },
   },
 })
 const rounds = Number(flags.rounds)
 const durationMs = Number(flags.seconds) * 1000
 
-const workloads = [
+const allWorkloads = [
   { name: '16 clients x 64', clients: 16, tokens: 64, texts: 1 },
   { name: '64 clients x 64', clients: 64, tokens: 64, texts: 1 },
   { name: '16 clients x real lengths', clients: 16, tokens: 'real', texts: 1 },
@@ -36,6 +37,9 @@ const workloads = [
   { name: '1 client x 256', clients: 1, tokens: 256, texts: 1 },
   { name: 'batch 32 x 128', clients: 1, tokens: 128, texts: 32 },
 ]
+const workloads = allWorkloads.filter(
+  ({ name }) => flags.workloads === undefined || flags.workloads.split(',').includes(name),
+)
 
 const cacheDir = defaultCacheDir(process.env, homedir())
 const model = await pullModel('sentence-transformers/all-MiniLM-L6-v2', { cacheDir })
@@ -119,7 +123,7 @@ try {
 }
 
 const record = {
-  command: `node benchmarks/cpu/http.mjs --rounds ${rounds} --seconds ${flags.seconds}`,
+  command: `node benchmarks/cpu/http.mjs ${process.argv.slice(2).join(' ')}`,
   date: new Date().toISOString(),
   commit: process.env.COMMIT ?? execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
   cpu: `${cpus()[0].model}, ${cpus().length} cores`,

@@ -52,6 +52,7 @@ export function listServers(env) {
   return [
     ours('akidb auto', 7820, []),
     ours('akidb onnx fp32', 7821, ['--engine', 'onnx']),
+    ours('akidb batching off', 7823, ['--max-batch-size', '1']),
     ours('akidb openvino fp32', 7822, ['--engine', 'openvino', '--precision', 'fp32']),
     {
       name: 'TEI ort fp32',

@@ -70,7 +70,7 @@ export function sendFile(
     return
   }
   response.write(rest.subarray(0, options.cutAfterBytes), () => {
-    // Time for the bytes to leave before the reset.
-    setTimeout(() => response.destroy(), 20)
+    // Time for the client to read the bytes before the reset, on a busy machine too.
+    setTimeout(() => response.destroy(), 80)
   })
 }

@@ -22,11 +22,9 @@ export interface BatchLimits {
 
 /** A batch may take this share of the time that a request has; the rest is for its wait. */
 const batchShareOfTarget = 0.5
-/** A fixed cost of this share is worth waiting for more inputs, or leaving a place in the engine empty. */
+/** A fixed cost of this share is worth waiting for more inputs, or leaving a place in the engine empty. While priority
+ * requests come, batches of others end at this share, so that a place is free soon. */
 const wastefulShare = 0.2
-/** While priority requests come, batches of others end at this share, so that a place is free soon: MiniLM on one thread
- * then has batches of 3 texts of 64 tokens instead of 16, 13 instead of 67 ms. */
-const urgentShare = 0.1
 const urgentMemoryMs = 1000
 
 /** Takes what the queue admits and runs it in batches, for as long as the queue lives.
@@ -92,7 +90,7 @@ export function startBatching(
   const urgentTokens = ({ priority }: QueuedInput): number =>
     priority === 'high' || !costs.isKnown || clock.nowMs() - lastUrgentMs > urgentMemoryMs
       ? Infinity
-      : Math.max(1, costs.efficientTokens(urgentShare))
+      : Math.max(1, costs.efficientTokens(wastefulShare))
 
   /** How long a batch that all waiting inputs fit in should wait for more. */
   const worthwhileWaitMs = (batch: readonly QueuedInput[]): number => {

@@ -60,7 +60,7 @@ describe('admission', () => {
     const long = admit([300])
     await expect(admit([10])).rejects.toMatchObject({
       code: 'OVER_OBJECTIVE',
-      details: { predictedMs: 310, targetP95Ms: 100, queuedRequests: 1, retryAfterMs: 210 },
+      details: { predictedMs: 310, targetP95Ms: 100, queuedRequests: 1, retryAfterMs: 220 },
     })
     const urgent = admit([10], { priority: 'high' })
     await clock.advance(400)
@@ -90,6 +90,7 @@ describe('admission', () => {
     expect(queue.refusal).toBeUndefined()
     for (let i = 0; i < 4; i++) void admit([1])
     expect(queue.refusal).toMatchObject({ code: 'QUEUE_FULL' })
+    expect(queue.refusal).toBe(queue.refusal)
     await clock.advance(1000)
     expect(queue.refusal).toBeUndefined()
     queue.close()

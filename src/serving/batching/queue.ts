@@ -69,6 +69,8 @@ export class RequestQueue {
   #requestCount = 0
   #tokenCount = 0
   #isClosed = false
+  /** The last refusal of `refusal`, and when it was made: under overload the error itself is a large part of its cost. */
+  #lastRefusal: { readonly error: EmbedError; readonly madeMs: number } | undefined
   #onArrival: (inputs: number, priority: Priority) => void = noop
   readonly #onIdle: (() => void)[] = []
 
@@ -117,6 +119,8 @@ export class RequestQueue {
     this.#checkRoom(tokens, priority)
     this.#requestCount++
     this.#tokenCount += tokens
+    const reservedMs = this.#clock.nowMs()
+    const predictedMs = priority === 'normal' ? this.#predictDrainMs(this.#tokenCount) : 0
     const reservedTokens = tokens
     let isHeld = true
     const release = (): void => {
@@ -141,7 +145,9 @@ export class RequestQueue {
           tokens = exactTokens
           this.#tokenCount += tokens
           if (options.signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {})
-          return await this.#settle(sequences, options)
+          const result = await this.#settle(sequences, options)
+          this.#predictions.observe(predictedMs, this.#clock.nowMs() - reservedMs)
+          return result
         } finally {
           release()
         }
@@ -159,13 +165,14 @@ export class RequestQueue {
 
   /** Why a request of the least size would be refused now; undefined when there is room. */
   get refusal(): EmbedError | undefined {
-    try {
-      if (this.#isClosed) throw new EmbedError('SHUTTING_DOWN', {})
-      this.#checkRoom(1, 'normal')
-      return undefined
-    } catch (error) {
-      return error as EmbedError
+    const nowMs = this.#clock.nowMs()
+    // What was true a moment ago may refuse a request too many, and is told to retry all the same.
+    if (this.#lastRefusal !== undefined && nowMs - this.#lastRefusal.madeMs < refusalMemoryMs) {
+      return this.#lastRefusal.error
     }
+    const error = this.#isClosed ? new EmbedError('SHUTTING_DOWN', {}) : this.#findRefusal(1, 'normal')
+    this.#lastRefusal = error === undefined ? undefined : { error, madeMs: nowMs }
+    return error
   }
 
   /** The line whose oldest input is next; undefined when none waits. */
@@ -197,7 +204,6 @@ export class RequestQueue {
   async #settle(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
     const { output = 'pooled', priority = 'normal', timeoutMs, signal } = options
     const arrivalMs = this.#clock.nowMs()
-    const predictedMs = priority === 'normal' ? this.#predictDrainMs(this.#tokenCount) : 0
     const rows: Float32Array[] = Array.from({ length: sequences.length })
     let missing = sequences.length
     const batches: RequestBatch[] = []
@@ -252,7 +258,6 @@ export class RequestQueue {
     } finally {
       release()
     }
-    this.#predictions.observe(predictedMs, this.#clock.nowMs() - arrivalMs)
     return {
       rows,
       queueMs: Math.max(...batches.map((batch) => batch.startedMs - arrivalMs)),
@@ -268,15 +273,20 @@ export class RequestQueue {
     return line
   }
 
+  #checkRoom(tokens: number, priority: Priority, ownRequests?: number): void {
+    const error = this.#findRefusal(tokens, priority, ownRequests)
+    if (error !== undefined) throw error
+  }
+
   /** @param ownRequests requests of the caller that are counted already */
-  #checkRoom(tokens: number, priority: Priority, ownRequests = 0): void {
+  #findRefusal(tokens: number, priority: Priority, ownRequests = 0): EmbedError | undefined {
     const { maxQueuedRequests, maxQueuedTokens, targetP95Ms } = this.#limits
     const queuedRequests = this.#requestCount - ownRequests
     const queuedTokens = this.#tokenCount
     if (queuedRequests >= maxQueuedRequests || queuedTokens + tokens > maxQueuedTokens) {
       // By then half of what waits is done.
       const retryAfterMs = clampRetryMs(this.#predictDrainMs(queuedTokens / 2))
-      throw new EmbedError('QUEUE_FULL', {
+      return new EmbedError('QUEUE_FULL', {
         queuedRequests,
         maxQueuedRequests,
         queuedTokens,
@@ -285,12 +295,12 @@ export class RequestQueue {
       })
     }
     // What an idle server cannot do in time is taken all the same: refusing it would not help.
-    if (targetP95Ms === undefined || priority === 'high' || queuedRequests === 0) return
+    if (targetP95Ms === undefined || priority === 'high' || queuedRequests === 0) return undefined
     const drainMs = this.#predictDrainMs(queuedTokens + tokens)
     const predictedMs = Math.round(this.#predictions.toP95Ms(drainMs))
-    if (predictedMs <= targetP95Ms) return
-    const retryAfterMs = clampRetryMs(predictedMs - targetP95Ms)
-    throw new EmbedError('OVER_OBJECTIVE', { predictedMs, targetP95Ms, queuedRequests, retryAfterMs })
+    if (predictedMs <= targetP95Ms * queueShareOfTarget) return undefined
+    const retryAfterMs = clampRetryMs(predictedMs - targetP95Ms * queueShareOfTarget)
+    return new EmbedError('OVER_OBJECTIVE', { predictedMs, targetP95Ms, queuedRequests, retryAfterMs })
   }
 
   #sumOverLines(valueOf: (line: WaitingLine) => number): number {
@@ -299,6 +309,10 @@ export class RequestQueue {
     return sum
   }
 }
+
+/** The rest of the time is for what lies outside: the request's way in, its parsing, the way out. */
+const queueShareOfTarget = 0.9
+const refusalMemoryMs = 2
 
 function clampRetryMs(ms: number): number {
   return Math.min(60_000, Math.max(100, Math.ceil(ms)))
