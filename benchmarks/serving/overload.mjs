@@ -23,7 +23,9 @@ const samples = []
 let record
 try {
   const load = { port: server.port, path: '/embed', bodies }
-  const closed = () => runClosedLoop({ ...load, clients: 64, durationMs: 10_000, warmupMs: 3000 })
+  const closed = (clients = 64) => runClosedLoop({ ...load, clients, durationMs: 10_000, warmupMs: 3000 })
+  const sixteen = await closed(16)
+  const { averageBatchSize } = await server.stats()
   const before = await closed()
   const sample = () => samples.push(Math.round(server.rssMiB()))
   sample()
@@ -44,6 +46,7 @@ try {
     ...describeRun(
       `node benchmarks/serving/overload.mjs --seconds ${flags.seconds} --factor ${factor} --target-p95-ms ${targetP95Ms}`,
     ),
+    sixteenClients: { requestsPerSecond: rate(sixteen), averageBatchSize },
     peakRequestsPerSecond: { before: rate(before), after: rate(after) },
     offeredPerSecond: (overload.sent * 1000) / overload.elapsedMs,
     notSent: overload.notSent,
@@ -64,6 +67,7 @@ try {
 }
 console.log(
   [
+    `16 clients      ${record.sixteenClients.requestsPerSecond.toFixed(0)} req/s in batches of ${record.sixteenClients.averageBatchSize.toFixed(1)} on average`,
     `peak            ${record.peakRequestsPerSecond.before.toFixed(0)} req/s before, ${record.peakRequestsPerSecond.after.toFixed(0)} after`,
     `offered         ${record.offeredPerSecond.toFixed(0)} req/s, the client took ${record.clientCpuCores.toFixed(2)} cores`,
     `goodput         ${record.goodputPerSecond.toFixed(0)} req/s = ${(100 * record.goodputShareOfPeak).toFixed(1)} % of peak`,
