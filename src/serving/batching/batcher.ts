@@ -22,9 +22,10 @@ export interface BatchLimits {
 
 /** A batch may take this share of the time that a request has; the rest is for its wait. */
 const batchShareOfTarget = 0.5
-/** A fixed cost of this share is worth waiting for more inputs, or leaving a place in the engine empty. While priority
- * requests come, batches of others end at this share, so that a place is free soon. */
+/** A fixed cost of this share is worth waiting for more inputs, or leaving a place in the engine empty. */
 const wastefulShare = 0.2
+/** While priority requests come, batches of others end at this share, so that a place is free soon. */
+const urgentShare = 0.25
 const urgentMemoryMs = 1000
 
 /** Takes what the queue admits and runs it in batches, for as long as the queue lives.
@@ -90,7 +91,7 @@ export function startBatching(
   const urgentTokens = ({ priority }: QueuedInput): number =>
     priority === 'high' || !costs.isKnown || clock.nowMs() - lastUrgentMs > urgentMemoryMs
       ? Infinity
-      : Math.max(1, costs.efficientTokens(wastefulShare))
+      : Math.max(1, costs.efficientTokens(urgentShare))
 
   /** How long a batch that all waiting inputs fit in should wait for more. */
   const worthwhileWaitMs = (batch: readonly QueuedInput[]): number => {
