@@ -27,8 +27,9 @@ export async function unzip(archive: string, destination: string, options: Unzip
         const target = join(destination, path)
         assertInside(archive, destination, target, entry.fileName)
         options.onEntry?.(path, entry.uncompressedSize)
-        const content = await zip.openReadStreamPromise(entry)
         await mkdir(dirname(target), { recursive: true })
+        // Nothing may wait between here and the pipeline: the stream flows already, and its error would find no listener.
+        const content = await zip.openReadStreamPromise(entry)
         await pipeline(content, createWriteStream(target, { flush: true }), toSignal(options.signal))
         written.push(path)
       }
