@@ -1,9 +1,9 @@
 // HTTP servers side by side on this machine: interleaved rounds, one server active, the others stopped with SIGSTOP.
 //   node benchmarks/cpu/http.mjs [--rounds 5] [--seconds 5] [--only name,name] [--workloads name,name] [--out FILE]
 // Prints a table, then one JSON line. Peers: see peers.mjs.
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { cpus, homedir, loadavg } from 'node:os'
+import { homedir, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cosine } from '../../dist/engines/vectors.js'
@@ -11,6 +11,7 @@ import { createEmbedder } from '../../dist/index.js'
 import { pullModel } from '../../dist/model/pull.js'
 import { defaultCacheDir } from '../../dist/model/cache-dir.js'
 import { createTokenizer } from '../../dist/serving/tokenizer/worker-tokenizer.js'
+import { describeRun } from '../describe-run.mjs'
 import { median, percentile, runClosedLoop } from './load-client.mjs'
 import { listServers } from './peers.mjs'
 import { makeTexts, realLengths } from './texts.mjs'
@@ -123,16 +124,7 @@ try {
 }
 
 const record = {
-  command: `node benchmarks/cpu/http.mjs ${process.argv.slice(2).join(' ')}`,
-  date: new Date().toISOString(),
-  commit: process.env.COMMIT ?? execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
-  cpu: `${cpus()[0].model}, ${cpus().length} cores`,
-  cpuFlags:
-    /^flags.*$/m
-      .exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[0]
-      .match(/\b(avx512f|avx512_bf16|avx512_vnni|amx_bf16|amx_int8)\b/g) ?? [],
-  node: process.version,
-  loadAverage: loadavg(),
+  ...describeRun(`node benchmarks/cpu/http.mjs ${process.argv.slice(2).join(' ')}`),
   reference: 'onnx fp32 in process, one text at a time',
   skipped: servers
     .filter((each) => each.missing !== undefined)

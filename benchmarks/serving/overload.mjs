@@ -5,7 +5,8 @@ import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { percentile, runClosedLoop } from '../cpu/load-client.mjs'
 import { runOpenLoop } from './open-loop-client.mjs'
-import { describeRun, makeBodies, startServer } from './start-server.mjs'
+import { describeRun } from '../describe-run.mjs'
+import { makeBodies, startServer } from './start-server.mjs'
 
 const { values: flags } = parseArgs({
   options: {

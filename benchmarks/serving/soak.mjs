@@ -6,7 +6,8 @@ import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { runClosedLoop } from '../cpu/load-client.mjs'
 import { realLengths } from '../cpu/texts.mjs'
-import { describeRun, makeBodies, startServer } from './start-server.mjs'
+import { describeRun } from '../describe-run.mjs'
+import { makeBodies, startServer } from './start-server.mjs'
 
 const { values: flags } = parseArgs({
   options: {

@@ -1,7 +1,7 @@
 // Starts our server as a process of its own, for the benchmarks of serving.
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
-import { cpus, homedir, loadavg } from 'node:os'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { defaultCacheDir } from '../../dist/model/cache-dir.js'
@@ -55,21 +55,4 @@ export async function makeBodies(lengths) {
   for (const length of new Set(lengths)) texts.set(length, await makeTexts(tokenizer, length, 8))
   await tokenizer[Symbol.asyncDispose]()
   return lengths.map((length, i) => JSON.stringify({ inputs: texts.get(length)[i % 8] }))
-}
-
-/** Where and of what a record was made. */
-export function describeRun(command) {
-  return {
-    command,
-    date: new Date().toISOString(),
-    commit: process.env.COMMIT ?? execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
-    cpu: `${cpus()[0].model}, ${cpus().length} cores`,
-    cpuFlags:
-      /^flags.*$/m
-        .exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[0]
-        .match(/\b(avx512f|avx512_bf16|avx512_vnni|amx_bf16|amx_int8)\b/g) ?? [],
-    node: process.version,
-    model: 'sentence-transformers/all-MiniLM-L6-v2',
-    loadAverage: loadavg(),
-  }
 }

@@ -6,6 +6,7 @@ import { processBatch, type ProcessorOptions } from '../../src/serving/batching/
 import {
   type AdmitOptions,
   type AdmittedResult,
+  type QueuedInput,
   type QueueLimits,
   RequestQueue,
 } from '../../src/serving/batching/queue.ts'
@@ -78,4 +79,18 @@ export function codeOf(promise: Promise<unknown>): Promise<string> {
     () => 'resolved',
     (error: unknown) => (error instanceof EmbedError ? error.code : String(error)),
   )
+}
+
+/** An input of its own request, as it waits. */
+export function waitingInput(length: number, index: number): QueuedInput {
+  return {
+    index,
+    ids: sequence(length),
+    output: 'pooled',
+    priority: 'normal',
+    arrivalMs: index,
+    isLive: () => true,
+    resolve: () => {},
+    reject: () => {},
+  }
 }

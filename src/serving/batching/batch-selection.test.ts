@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { sequence } from '../../../test/fakes/batching-harness.ts'
+import { waitingInput } from '../../../test/fakes/batching-harness.ts'
 import { selectBatch } from './batch-selection.ts'
 import { packBatch } from './packed-batch.ts'
 import type { QueuedInput } from './queue.ts'
@@ -8,18 +8,7 @@ import { WaitingLine } from './waiting-line.ts'
 
 function toLine(lengths: readonly number[]): WaitingLine {
   const line = new WaitingLine()
-  for (const [index, length] of lengths.entries()) {
-    line.add({
-      index,
-      ids: sequence(length),
-      output: 'pooled',
-      priority: 'normal',
-      arrivalMs: index,
-      isLive: () => true,
-      resolve: () => {},
-      reject: () => {},
-    })
-  }
+  for (const [index, length] of lengths.entries()) line.add(waitingInput(length, index))
   return line
 }
 

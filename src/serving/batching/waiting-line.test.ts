@@ -1,19 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { sequence } from '../../../test/fakes/batching-harness.ts'
+import { waitingInput } from '../../../test/fakes/batching-harness.ts'
 import type { QueuedInput } from './queue.ts'
 import { WaitingLine } from './waiting-line.ts'
-
-const toInput = (length: number, index: number): QueuedInput => ({
-  index,
-  ids: sequence(length),
-  output: 'pooled',
-  priority: 'normal',
-  arrivalMs: index,
-  isLive: () => true,
-  resolve: () => {},
-  reject: () => {},
-})
 
 describe('WaitingLine', () => {
   it('agrees with a plain sorted list whatever was added and removed', () => {
@@ -30,12 +19,12 @@ describe('WaitingLine', () => {
         let plain: QueuedInput[] = []
         for (const [i, step] of list.entries()) {
           if ('add' in step) {
-            const input = toInput(step.add, i)
+            const input = waitingInput(step.add, i)
             line.add(input)
             plain.push(input)
             continue
           }
-          const input = plain[step.remove] ?? toInput(3, i)
+          const input = plain[step.remove] ?? waitingInput(3, i)
           expect(line.delete(input)).toBe(plain.includes(input))
           plain = plain.filter((other) => other !== input)
           const below = plain.filter((other) => other.ids.length <= step.at)
@@ -53,7 +42,7 @@ describe('WaitingLine', () => {
 
   it('takes and gives a million inputs in the time of a blink', () => {
     const line = new WaitingLine()
-    const inputs = Array.from({ length: 1_000_000 }, (_, i) => toInput(1 + (i % 7), i))
+    const inputs = Array.from({ length: 1_000_000 }, (_, i) => waitingInput(1 + (i % 7), i))
     const startMs = performance.now()
     for (const input of inputs) line.add(input)
     for (let i = 0; i < inputs.length; i++) line.delete(line.oldest!)
