@@ -51,7 +51,13 @@ export function createBatching(
     processBatch(batch, { engine, clock, ...processor }, exclusive),
   )
   const admitIds: Batching['admitIds'] = (sequences, options = {}) => {
-    const result = queue.admit(sequences, { timeoutMs: 10_000, ...options })
+    // As the pipeline does, with an estimate that is exact; a refusal comes as a rejection.
+    const submit = async (): Promise<AdmittedResult> => {
+      const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
+      const place = queue.reserve(tokens, options.priority)
+      return place.submit(sequences, { timeoutMs: 10_000, ...options })
+    }
+    const result = submit()
     result.catch(() => {})
     return result
   }

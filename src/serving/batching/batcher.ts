@@ -62,7 +62,7 @@ export function startBatching(
       const maxBatchTokens = Math.min(safeTokens, costs.tokensWithin(targetP95Ms * batchShareOfTarget))
       const batch = selectBatch(line, { maxBatchSize: limits.maxBatchSize, maxBatchTokens, enoughTokens })
       // With less than one input a place nobody else is in want of a place: the batch may have the whole engine.
-      const isAlone = running === 0 && queue.waitingCount === batch.length
+      const isAlone = running === 0 && batch.length < concurrency && queue.waitingCount === batch.length
       const waitMs = isIdle || batch.length < line.size ? 0 : worthwhileWaitMs(batch)
       if (waitMs > 0) {
         cancelWake ??= clock.schedule(waitMs, () => {
@@ -72,7 +72,7 @@ export function startBatching(
         return
       }
       for (const input of batch) line.delete(input)
-      void start(batch, isAlone && batch.length < concurrency)
+      void start(batch, isAlone)
     }
   }
 

@@ -6,9 +6,8 @@ import { PredictionCheck } from './prediction-check.ts'
 import { WaitingLine } from './waiting-line.ts'
 
 export type Output = 'pooled' | 'tokens'
-export const priorities = ['normal', 'high'] as const
 /** 'high' overtakes what is normal and came up to `priorityHeadStartMs` earlier. */
-export type Priority = (typeof priorities)[number]
+export type Priority = 'normal' | 'high'
 
 /** One sequence on its way through the batcher. */
 export interface QueuedInput {
@@ -153,14 +152,6 @@ export class RequestQueue {
         }
       },
     }
-  }
-
-  /** Takes a tokenised request and gives its rows in order. @throws {EmbedError} as reserve() and submit() */
-  async admit(sequences: readonly Int32Array[], options: AdmitOptions): Promise<AdmittedResult> {
-    const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
-    const { maxQueuedTokens } = this.#limits
-    if (tokens > maxQueuedTokens) throw new EmbedError('REQUEST_TOO_LARGE', { tokens, maxQueuedTokens })
-    return this.reserve(tokens, options.priority).submit(sequences, options)
   }
 
   /** Why a request of the least size would be refused now; undefined when there is room. */

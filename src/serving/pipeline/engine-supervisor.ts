@@ -46,8 +46,8 @@ export class SupervisedEngine implements Engine {
       try {
         return await engine.embed(batch, options)
       } catch (error) {
-        const isFailure = error instanceof EmbedError && error.code === 'ENGINE_FAILED'
-        if ((isFailure || !(error instanceof EmbedError)) && !this.#disposed.signal.aborted) {
+        const isFailure = !(error instanceof EmbedError) || error.code === 'ENGINE_FAILED'
+        if (isFailure && !this.#disposed.signal.aborted) {
           const isDead = engine !== this.#engine || !(await this.#isAlive(engine))
           if (isDead) {
             this.#replace(engine, toReason(error))
