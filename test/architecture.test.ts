@@ -41,6 +41,19 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
     room: `engines/${engine}/`,
     imports: ['errors.ts', 'model/', 'hardware/', 'engines/engine.ts', 'engines/rectangular/'],
   })),
+  {
+    room: 'engines/tensorrt/',
+    imports: [
+      'errors.ts',
+      'config/',
+      'model/',
+      'hardware/',
+      'engines/engine.ts',
+      'engines/vectors.ts',
+      'engines/pooling/',
+      'engines/rectangular/',
+    ],
+  },
   { room: 'engines/', imports: ['errors.ts', 'model/', 'hardware/'] },
   { room: 'serving/tokenizer/', imports: ['errors.ts', 'model/', 'telemetry/'] },
   {
