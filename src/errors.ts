@@ -85,6 +85,10 @@ const messages = {
     `CUDA's ${d.api} answered ${d.status} ${d.name}: ${d.reason}`,
   NVML_STATUS: (d: { api: string; status: number; reason: string }) =>
     `NVML's ${d.api} answered ${d.status}: ${d.reason}`,
+  NVRTC_STATUS: (d: { api: string; status: number; reason: string }) =>
+    `NVRTC's ${d.api} answered ${d.status}: ${d.reason}`,
+  KERNEL_NOT_COMPILED: (d: { kernel: string; options: readonly string[]; nvrtc: string; log: string }) =>
+    `the kernel ${d.kernel} could not be compiled by NVRTC ${d.nvrtc} with ${d.options.join(' ')}:\n${d.log}`,
   GPU_UNAVAILABLE: (d: { reason: string; fix: string }) => `no GPU can be used: ${d.reason}; ${d.fix}`,
   GPU_OUT_OF_MEMORY: (d: {
     memory: 'device' | 'pinned'
