@@ -89,6 +89,16 @@ const messages = {
     `NVRTC's ${d.api} answered ${d.status}: ${d.reason}`,
   KERNEL_NOT_COMPILED: (d: { kernel: string; options: readonly string[]; nvrtc: string; log: string }) =>
     `the kernel ${d.kernel} could not be compiled by NVRTC ${d.nvrtc} with ${d.options.join(' ')}:\n${d.log}`,
+  CUBLAS_STATUS: (d: { api: string; status: number; name: string; reason: string }) =>
+    `cuBLASLt's ${d.api} answered ${d.status} ${d.name}: ${d.reason}`,
+  MATMUL_UNSUPPORTED: (d: {
+    precision: string
+    rows: number
+    columns: number
+    inner: number
+    reason: string
+  }) =>
+    `no ${d.precision} matrix product of ${d.rows} x ${d.inner} by ${d.columns} x ${d.inner} on this GPU: ${d.reason}; use --precision bf16`,
   GPU_UNAVAILABLE: (d: { reason: string; fix: string }) => `no GPU can be used: ${d.reason}; ${d.fix}`,
   GPU_OUT_OF_MEMORY: (d: {
     memory: 'device' | 'pinned'

@@ -11,6 +11,8 @@ export interface FakeCudaOptions {
   readonly isIntegrated?: boolean
   /** Of the device's memory; allocations beyond it fail as on a GPU. */
   readonly totalBytes?: number
+  /** Default: an H100's. */
+  readonly l2CacheBytes?: number
   /** Of each copy direction. */
   readonly bytesPerMs?: number
   /** Kernels that every module has: how long they run, and what they do with their 64-bit argument slots. */
@@ -60,6 +62,7 @@ export class FakeCudaDriver {
       deviceCount: 1,
       isIntegrated: false,
       totalBytes: 1 << 30,
+      l2CacheBytes: h100[c.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE]!,
       bytesPerMs: 1 << 20,
       kernels: {},
       autoAdvance: true,
@@ -197,9 +200,13 @@ export class FakeCudaDriver {
       }),
       cuDeviceTotalMem_v2: outside('cuDeviceTotalMem_v2', (out) => (out[0] = this.#options.totalBytes)),
       cuDeviceGetAttribute: outside('cuDeviceGetAttribute', (out, attribute) => {
-        const { isIntegrated } = this.#options
-        const value = attribute === c.CU_DEVICE_ATTRIBUTE_INTEGRATED ? Number(isIntegrated) : h100[attribute]
-        out[0] = value ?? this.#fail('cuDeviceGetAttribute', 1, `attribute ${attribute}`)
+        const { isIntegrated, l2CacheBytes } = this.#options
+        const facts: Readonly<Record<number, number>> = {
+          ...h100,
+          [c.CU_DEVICE_ATTRIBUTE_INTEGRATED]: Number(isIntegrated),
+          [c.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE]: l2CacheBytes,
+        }
+        out[0] = facts[attribute] ?? this.#fail('cuDeviceGetAttribute', 1, `attribute ${attribute}`)
       }),
       cuDevicePrimaryCtxRetain: outside('cuDevicePrimaryCtxRetain', (out, device) => {
         this.#retained.set(device, (this.#retained.get(device) ?? 0) + 1)
