@@ -127,6 +127,10 @@ const messages = {
   MODEL_CONFIG_INVALID: (d: { file: string; reason: string }) => `${d.file}: ${d.reason}`,
   ARCHITECTURE_UNSUPPORTED: (d: { architecture: string; known: readonly string[] }) =>
     `no graph can be built for the architecture '${d.architecture}'; known are ${list(d.known)}; a folder that brings onnx/model.onnx is served whatever its architecture`,
+  PRECISION_UNSUPPORTED: (d: { architecture: string; precision: string; reason: string }) =>
+    `'${d.architecture}' has no graph at ${d.precision}: ${d.reason}`,
+  SCALES_INVALID: (d: { source: string; reason: string }) =>
+    `the activation scales of ${d.source} cannot be used: ${d.reason}`,
   MODEL_REFERENCE_INVALID: (d: { reference: string; reason: string }) =>
     `'${d.reference}' is no model: ${d.reason}; give a folder that holds a config.json, or a hub name like org/name`,
   MODEL_ACCESS_DENIED: (d: { model: string; status: number; endpoint: string; hasToken: boolean }) =>

@@ -6,6 +6,13 @@ const count = Type.Optional(Type.Union([Type.Integer({ minimum: 1, maximum: 2 **
 const tokenId = Type.Optional(Type.Union([Type.Integer({ minimum: 0, maximum: 2 ** 31 }), Type.Null()]))
 const name = Type.Optional(Type.Union([Type.String(), Type.Null()]))
 
+/** `rope_parameters` holds the base too, since transformers 5; `type` is the name before 4.45. */
+const rope = Type.Object({
+  rope_type: name,
+  type: name,
+  rope_theta: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+})
+
 /** The keys that are read; the aliases are those of distilbert, gpt2, t5 and nomic. Others are let through. */
 const schema = Type.Object({
   model_type: Type.String({ minLength: 1 }),
@@ -38,6 +45,13 @@ const schema = Type.Object({
   position_embedding_type: name,
   is_decoder: Type.Optional(Type.Boolean()),
   relative_attention_num_buckets: count,
+  rms_norm_eps: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1 })),
+  rope_theta: Type.Optional(Type.Union([Type.Number({ exclusiveMinimum: 0 }), Type.Null()])),
+  rope_scaling: Type.Optional(Type.Union([rope, Type.Null()])),
+  rope_parameters: Type.Optional(Type.Union([rope, Type.Null()])),
+  attention_bias: Type.Optional(Type.Boolean()),
+  use_sliding_window: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+  layer_types: Type.Optional(Type.Union([Type.Array(Type.String()), Type.Null()])),
 })
 
 /** config.json with one name a thing, whatever the architecture calls it. */
@@ -59,6 +73,13 @@ export interface HfConfig {
   readonly positionEmbeddingType: string
   readonly isDecoder: boolean
   readonly relativeAttentionBucketCount: number
+  readonly rmsNormEpsilon: number
+  /** Base of the rotary positions. */
+  readonly ropeTheta: number
+  /** How the rotary positions are stretched; 'default': not at all. */
+  readonly ropeType: string
+  readonly attentionBias: boolean
+  readonly usesSlidingWindow: boolean
 }
 
 /** Reads config.json.
@@ -81,6 +102,7 @@ export async function readHfConfig(folder: string, path: string): Promise<HfConf
   if (!Number.isInteger(headSize)) {
     throw invalid(`hidden_size ${hiddenSize} is not a multiple of num_attention_heads ${headCount}`)
   }
+  const scaling = raw.rope_scaling ?? raw.rope_parameters
   const eos = Array.isArray(raw.eos_token_id) ? raw.eos_token_id[0] : raw.eos_token_id
   const pad = raw.pad_token_id ?? undefined
   return {
@@ -103,5 +125,11 @@ export async function readHfConfig(folder: string, path: string): Promise<HfConf
     positionEmbeddingType: raw.position_embedding_type ?? 'absolute',
     isDecoder: raw.is_decoder ?? false,
     relativeAttentionBucketCount: raw.relative_attention_num_buckets ?? 32,
+    rmsNormEpsilon: raw.rms_norm_eps ?? 1e-6,
+    ropeTheta: raw.rope_theta ?? raw.rope_parameters?.rope_theta ?? 10_000,
+    ropeType: scaling?.rope_type ?? scaling?.type ?? 'default',
+    attentionBias: raw.attention_bias ?? false,
+    usesSlidingWindow:
+      raw.use_sliding_window === true || (raw.layer_types ?? []).includes('sliding_attention'),
   }
 }

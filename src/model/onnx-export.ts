@@ -1,25 +1,47 @@
 import { EmbedError } from '../errors.ts'
+import { type ActivationScales, inputScale } from './activation-scales.ts'
 import { type HfConfig, readHfConfig } from './hf-config.ts'
-import { type Activation, activations, buildEncoderGraph, type EncoderShape } from './onnx/encoder-graph.ts'
-import { findEncoderWeights } from './onnx/encoder-weights.ts'
-import { writeOnnxModel } from './onnx/model-writer.ts'
-import { openSafetensors } from './safetensors.ts'
+import {
+  arithmeticTypes,
+  type ExportPrecision,
+  type GraphInput,
+  type GraphOptions,
+  type GraphOutput,
+} from './onnx/arithmetic.ts'
+import { buildDecoderGraph } from './onnx/decoder-graph.ts'
+import { toDecoderShape } from './onnx/decoder-shape.ts'
+import { buildEncoderGraph } from './onnx/encoder-graph.ts'
+import { toEncoderShape } from './onnx/encoder-shape.ts'
+import type { OnnxGraph } from './onnx/graph-builder.ts'
+import { findModelWeights } from './onnx/model-weights.ts'
+import { type WriteProgress, writeOnnxModel } from './onnx/model-writer.ts'
+import { openSafetensors, type Safetensors } from './safetensors.ts'
 import { familyByArchitecture, familyOf, type GraphFamily, type ModelSpec } from './spec.ts'
 
 /** Gelu is an operator since opset 20; IR version 9 goes with it. */
 const versions = { irVersion: 9, opsetVersion: 20 }
 
 export interface ExportOptions {
-  readonly precision?: 'fp32'
+  /** Default 'fp32'. Norms are f32 in all; fp8 is E4M3 in the linear layers and bf16 elsewhere. */
+  readonly precision?: ExportPrecision
+  /** Default 'tokens'. 'pooled' as spec.pooling says. */
+  readonly output?: GraphOutput
+  /** Default 'ids'. */
+  readonly inputs?: GraphInput
+  /** Needed at fp8, not used otherwise. */
+  readonly scales?: ActivationScales | undefined
   /** Weights of this many bytes or more go to `<outPath>.data`. Default 2 GB, near the end of protobuf. */
   readonly maxInlineBytes?: number
+  readonly onProgress?: ((progress: WriteProgress) => void) | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
-/** Writes the model's graph and weights as ONNX: input_ids, attention_mask i64 [batch, sequence] ->
- * last_hidden_state f32 [batch, sequence, hiddenSize], pooling not included. The same model gives the same bytes;
- * `outPath` is written whole or not at all, its folder must exist.
- * @throws {EmbedError} ARCHITECTURE_UNSUPPORTED, MODEL_FILE_MISSING (no safetensors), MODEL_FILE_CORRUPT (a tensor is
- * missing or of another shape), MODEL_CONFIG_INVALID (activation), NO_SPACE */
+/** Writes the model's graph and weights as ONNX: input_ids and attention_mask int64 [batch, sequence], padding at the end
+ * -> last_hidden_state f32 [batch, sequence, hiddenSize], or sentence_embedding f32 [batch, hiddenSize], not normalised.
+ * The same model gives the same bytes; `outPath` is written whole or not at all, its folder must exist. One weight is in
+ * memory at a time. @throws {EmbedError} ARCHITECTURE_UNSUPPORTED, PRECISION_UNSUPPORTED, SCALES_INVALID,
+ * MODEL_FILE_MISSING (no safetensors), MODEL_FILE_CORRUPT (a tensor is missing or of another shape),
+ * MODEL_CONFIG_INVALID (activation, rope_scaling, …), NO_SPACE, REQUEST_CANCELLED */
 export async function exportOnnx(
   spec: ModelSpec,
   outPath: string,
@@ -35,62 +57,46 @@ export async function exportOnnx(
     const fix = 'the ONNX graph is made from it; pull the whole model'
     throw new EmbedError('MODEL_FILE_MISSING', { folder: spec.folder, file: 'model.safetensors', fix })
   }
-  const shape = toEncoderShape(spec, config, family)
+  const { precision = 'fp32', output = 'tokens', inputs = 'ids' } = options
+  if (family === 'qwen3' && precision === 'fp16') {
+    const reason =
+      'its residual stream leaves the range of fp16 on real texts, which gives NaN; bf16 is as fast'
+    throw new EmbedError('PRECISION_UNSUPPORTED', { architecture: config.architecture, precision, reason })
+  }
   await using tensors = await openSafetensors(spec.files.weights)
-  const graph = buildEncoderGraph(shape, findEncoderWeights(tensors, spec.files.weights))
-  await writeOnnxModel(graph, versions, outPath, options)
+  const graph = buildGraph(spec, config, family, tensors, {
+    type: arithmeticTypes[precision],
+    output,
+    inputs,
+    pooling: spec.pooling,
+    inputScale: precision === 'fp8' ? toInputScale(options.scales) : undefined,
+  })
+  const metadata = { precision, output, inputs, model: spec.contentHash }
+  await writeOnnxModel(graph, versions, outPath, { ...options, metadata })
 }
 
-function toEncoderShape(spec: ModelSpec, config: HfConfig, family: GraphFamily): EncoderShape {
-  const { hiddenAct, maxPositionEmbeddings } = config
-  const invalid = (reason: string) =>
-    new EmbedError('MODEL_CONFIG_INVALID', { file: spec.files.config, reason })
-  if (!isActivation(hiddenAct)) {
-    throw invalid(
-      `hidden_act '${hiddenAct}' is not supported; known are ${Object.keys(activations).join(', ')}`,
-    )
+function buildGraph(
+  spec: ModelSpec,
+  config: HfConfig,
+  family: GraphFamily,
+  tensors: Safetensors,
+  options: GraphOptions,
+): OnnxGraph {
+  const { config: configFile, weights } = spec.files
+  if (family === 'qwen3') {
+    const stored = findModelWeights(tensors, weights, 'decoder')
+    return buildDecoderGraph(toDecoderShape(config, configFile), stored, options)
   }
-  if (maxPositionEmbeddings === undefined) throw invalid('has no max_position_embeddings')
-  return {
-    hiddenSize: config.hiddenSize,
-    layerCount: config.layerCount,
-    headCount: config.headCount,
-    headSize: config.headSize,
-    intermediateSize: config.intermediateSize,
-    vocabularySize: config.vocabularySize,
-    maxPositionEmbeddings,
-    typeVocabularySize: typeVocabularySize(config, family),
-    activation: hiddenAct,
-    layerNormEpsilon: config.layerNormEpsilon,
-    positionsAfterPadTokenId: family === 'bert' ? undefined : spec.padTokenId,
-    relativeBucketCount: family === 'mpnet' ? config.relativeAttentionBucketCount : undefined,
-    attentionNames: family === 'mpnet' ? mpnetAttention : bertAttention,
+  const shape = toEncoderShape(spec, config, family)
+  return buildEncoderGraph(shape, findModelWeights(tensors, weights, 'encoder'), options)
+}
+
+function toInputScale(scales: ActivationScales | undefined): (layer: string) => number {
+  if (scales === undefined) {
+    const reason = 'none were given; measure them, or take one fixed scale where the weights are synthetic'
+    throw new EmbedError('SCALES_INVALID', { source: 'fp8', reason })
   }
-}
-
-const bertAttention = {
-  query: 'self.query',
-  key: 'self.key',
-  value: 'self.value',
-  output: 'output.dense',
-  layerNorm: 'output.LayerNorm',
-} as const
-
-const mpnetAttention = {
-  query: 'attn.q',
-  key: 'attn.k',
-  value: 'attn.v',
-  output: 'attn.o',
-  layerNorm: 'LayerNorm',
-} as const
-
-/** transformers' default where config.json leaves it out. */
-function typeVocabularySize(config: HfConfig, family: GraphFamily): number {
-  return family === 'mpnet' ? 0 : (config.typeVocabularySize ?? 2)
-}
-
-function isActivation(name: string): name is Activation {
-  return Object.hasOwn(activations, name)
+  return (layer) => inputScale(scales, layer)
 }
 
 function describe({ architecture, isDecoder, positionEmbeddingType }: HfConfig): string {

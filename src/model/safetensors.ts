@@ -22,9 +22,9 @@ export interface Safetensors extends AsyncDisposable {
   names(): readonly string[]
   /** undefined when there is none of that name. */
   tensor(name: string): TensorInfo | undefined
-  /** The bytes as they are in the file; the caller owns them.
+  /** The bytes as they are in the file, all or those from `begin` to `end` of the tensor; the caller owns them.
    * @throws {EmbedError} MODEL_FILE_CORRUPT (no such tensor, the file was cut), FILE_UNREADABLE */
-  readBytes(name: string): Promise<Uint8Array>
+  readBytes(name: string, begin?: number, end?: number): Promise<Uint8Array<ArrayBuffer>>
   /** F32, F16 and BF16 as f32, in the order of the file; the caller owns them.
    * @throws {EmbedError} MODEL_FILE_CORRUPT, FILE_UNREADABLE, MODEL_CONFIG_INVALID (another type) */
   readFloat32(name: string): Promise<Float32Array>
@@ -74,7 +74,7 @@ export async function openSafetensors(paths: readonly string[]): Promise<Safeten
       const { dtype, shape, begin, end, file } = located
       return { dtype, shape, byteLength: end - begin, file }
     },
-    readBytes: (name) => readTensor(locate(name)),
+    readBytes: (name, begin, end) => readTensor(locate(name), begin, end),
     async readFloat32(name) {
       const located = locate(name)
       if (located.dtype !== 'F32' && located.dtype !== 'F16' && located.dtype !== 'BF16') {
@@ -97,8 +97,12 @@ async function readHeader(file: string, handle: FileHandle): Promise<Map<string,
   return parseHeader(file, await readRange(file, handle, lengthBytes, lengthBytes + headerLength), size)
 }
 
-function readTensor({ file, handle, begin, end }: Located): Promise<Uint8Array<ArrayBuffer>> {
-  return readRange(file, handle, begin, end)
+function readTensor(
+  { file, handle, begin, end }: Located,
+  from = 0,
+  to = end - begin,
+): Promise<Uint8Array<ArrayBuffer>> {
+  return readRange(file, handle, begin + from, begin + Math.min(to, end - begin))
 }
 
 /** One read() gives 2 GiB at most. */

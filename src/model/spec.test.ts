@@ -157,7 +157,7 @@ describe('pooling', () => {
     const qwen = await makeModel({ config })
     await rm(join(qwen, 'modules.json'))
     expect(await loadModelSpec(qwen)).toMatchObject({
-      family: undefined,
+      family: 'qwen3',
       pooling: 'last-token',
       normalize: true,
       keyValueHeadCount: 2,

@@ -13,7 +13,7 @@ export const poolings = ['cls', 'mean', 'last-token'] as const
 export type Pooling = (typeof poolings)[number]
 
 /** Families whose graph this package can build itself from safetensors. */
-export const graphFamilies = ['bert', 'xlm-roberta', 'mpnet'] as const
+export const graphFamilies = ['bert', 'xlm-roberta', 'mpnet', 'qwen3'] as const
 export type GraphFamily = (typeof graphFamilies)[number]
 
 /** The architectures (config.json's model_type) of each family. */
@@ -23,6 +23,7 @@ export const familyByArchitecture: Readonly<Record<string, GraphFamily>> = {
   'xlm-roberta': 'xlm-roberta',
   camembert: 'xlm-roberta',
   mpnet: 'mpnet',
+  qwen3: 'qwen3',
 }
 
 export interface ModelSpec {

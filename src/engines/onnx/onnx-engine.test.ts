@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeEngineContract, pack, rowOf } from '../../../test/engine-contract.ts'
 import { portModelSpec } from '../../../test/fixtures/port-models.ts'
 import { writeTinyBert } from '../../../test/fixtures/tiny-model.ts'
-import { readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
+import { writeTinyQwen3 } from '../../../test/fixtures/tiny-qwen3.ts'
+import { readTinyQwen3Reference, readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
 import { describeModelPorts } from '../../../test/rectangular-engine-cases.ts'
 import { exportOnnx } from '../../model/onnx-export.ts'
 import { loadModelSpec, type ModelSpec } from '../../model/spec.ts'
@@ -15,6 +16,7 @@ import type { OnnxEngineOptions } from './onnx-engine.ts'
 let folder: string
 let spec: ModelSpec
 let onnxPath: string
+let qwen3: Pick<OnnxEngineOptions, 'spec' | 'onnxPath'>
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'onnx-engine-'))
@@ -22,6 +24,10 @@ beforeAll(async () => {
   spec = await loadModelSpec(folder)
   onnxPath = join(folder, 'model.onnx')
   await exportOnnx(spec, onnxPath)
+  const qwen3Folder = join(folder, 'qwen3')
+  await writeTinyQwen3(qwen3Folder)
+  qwen3 = { spec: await loadModelSpec(qwen3Folder), onnxPath: join(qwen3Folder, 'model.onnx') }
+  await exportOnnx(qwen3.spec, qwen3.onnxPath)
 })
 afterAll(() => rm(folder, { recursive: true }))
 
@@ -43,6 +49,10 @@ const contract = {
 }
 describeEngineContract('onnx', create, contract)
 describeEngineContract('onnx with two streams', () => create({ streams: 2 }), contract)
+describeEngineContract('onnx on a decoder', () => create(qwen3), {
+  ...contract,
+  reference: await readTinyQwen3Reference(),
+})
 describeModelPorts('onnx', (portSpec, path) => create({ spec: portSpec, onnxPath: path }))
 
 describe('createOnnxEngine', () => {

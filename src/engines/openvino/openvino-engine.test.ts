@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeEngineContract, pack } from '../../../test/engine-contract.ts'
 import { cacheDir } from '../../../test/fixtures/real-model.ts'
 import { writeTinyBert } from '../../../test/fixtures/tiny-model.ts'
-import { readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
+import { writeTinyQwen3 } from '../../../test/fixtures/tiny-qwen3.ts'
+import { readTinyQwen3Reference, readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
 import { describeModelPorts } from '../../../test/rectangular-engine-cases.ts'
 import { findOpenvinoLibrary } from '../../hardware/machine/openvino-library.ts'
 import { exportOnnx } from '../../model/onnx-export.ts'
@@ -24,6 +25,7 @@ describe.skipIf(found === undefined)(
     let folder: string
     let spec: ModelSpec
     let onnxPath: string
+    let qwen3: Pick<OpenvinoEngineOptions, 'spec' | 'onnxPath'>
 
     beforeAll(async () => {
       folder = await mkdtemp(join(tmpdir(), 'openvino-engine-'))
@@ -31,6 +33,10 @@ describe.skipIf(found === undefined)(
       spec = await loadModelSpec(folder)
       onnxPath = join(folder, 'model.onnx')
       await exportOnnx(spec, onnxPath)
+      const qwen3Folder = join(folder, 'qwen3')
+      await writeTinyQwen3(qwen3Folder)
+      qwen3 = { spec: await loadModelSpec(qwen3Folder), onnxPath: join(qwen3Folder, 'model.onnx') }
+      await exportOnnx(qwen3.spec, qwen3.onnxPath)
     })
     afterAll(() => rm(folder, { recursive: true }))
 
@@ -54,6 +60,10 @@ describe.skipIf(found === undefined)(
       describeEngineContract('openvino at bf16', () => create({ precision: 'bf16' }), {
         ...exact,
         tolerance: { absolute: 0.02, minCosine: 0.999 },
+      })
+      describeEngineContract('openvino on a decoder', () => create(qwen3), {
+        ...exact,
+        reference: await readTinyQwen3Reference(),
       })
     })
     describeModelPorts('openvino', (portSpec, path) => create({ spec: portSpec, onnxPath: path }))

@@ -2,27 +2,33 @@ import { randomUUID } from 'node:crypto'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { EmbedError } from '../../errors.ts'
 
-/** Writes `path` whole or not at all: into a temporary file beside it that takes its name at the end.
- * @param neededBytes told when the disk is full   @throws {EmbedError} NO_SPACE; other errors as they are */
-export async function writeAtomically(
-  path: string,
-  neededBytes: number,
-  write: (file: FileHandle) => Promise<void>,
-): Promise<void> {
-  const temporary = `${path}.${randomUUID()}.tmp`
+export interface FileToWrite {
+  readonly path: string
+  /** Told when the disk is full. */
+  readonly neededBytes: number
+  readonly write: (file: FileHandle) => Promise<void>
+}
+
+/** Writes files whole or not at all: into temporary files beside them that take their names, in the order given, when
+ * all are written. @throws {EmbedError} NO_SPACE; other errors as they are */
+export async function writeAtomically(files: readonly FileToWrite[]): Promise<void> {
+  const temporaries = files.map(({ path }) => `${path}.${randomUUID()}.tmp`)
   try {
-    const file = await open(temporary, 'wx')
-    try {
-      await write(file)
-      // Without it a power cut can leave the name with none of the bytes.
-      await file.datasync()
-    } finally {
-      await file.close()
+    for (const [i, { path, neededBytes, write }] of files.entries()) {
+      await writing(path, neededBytes, async () => {
+        const file = await open(temporaries[i]!, 'wx')
+        try {
+          await write(file)
+          // Without it a power cut can leave the name with none of the bytes.
+          await file.datasync()
+        } finally {
+          await file.close()
+        }
+      })
     }
-    await rename(temporary, path)
+    for (const [i, { path }] of files.entries()) await rename(temporaries[i]!, path)
   } catch (error) {
-    await rm(temporary, { force: true })
-    if (isDiskFull(error)) throw new EmbedError('NO_SPACE', { path, neededBytes }, { cause: error })
+    await Promise.all(temporaries.map((temporary) => rm(temporary, { force: true })))
     throw error
   }
 }
@@ -32,6 +38,15 @@ export async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<v
   for (let written = 0; written < bytes.length;) {
     const { bytesWritten } = await file.write(bytes, written, Math.min(bytes.length - written, 1 << 30))
     written += bytesWritten
+  }
+}
+
+async function writing(path: string, neededBytes: number, write: () => Promise<void>): Promise<void> {
+  try {
+    await write()
+  } catch (error) {
+    if (isDiskFull(error)) throw new EmbedError('NO_SPACE', { path, neededBytes }, { cause: error })
+    throw error
   }
 }
 

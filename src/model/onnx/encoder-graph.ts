@@ -1,8 +1,13 @@
-import type { EncoderWeights } from './encoder-weights.ts'
+import { type ArithmeticType, type GraphOptions, maskedScore } from './arithmetic.ts'
+import { narrow, toBytes } from './element-types.ts'
 import { GraphBuilder, type OnnxGraph } from './graph-builder.ts'
+import { Linears } from './linear.ts'
+import type { ModelWeights } from './model-weights.ts'
+import { meanOverTokens, pooledOutput, pooledTokenIndex, selectToken, tokensOutput } from './pooled-output.ts'
 import { positionBiasTable } from './position-bias.ts'
 import { dataTypes } from './proto.ts'
-import { addInPlace, transpose } from './row-major.ts'
+import { addInPlace } from './row-major.ts'
+import { loadAsStored } from './weight-loaders.ts'
 
 /** Activations by config.json's hidden_act. Gelu is an operator since opset 20; ONNX Runtime 1.30 and OpenVINO 2026.4
  * run it as fast as the form with Erf. */
@@ -35,64 +40,85 @@ export interface EncoderShape {
   readonly attentionNames: Readonly<Record<'query' | 'key' | 'value' | 'output' | 'layerNorm', string>>
 }
 
-/** Added to the scores of padding: finite in bf16 and fp16 too, and far below any score. */
-const maskedScore = -60_000
+interface Encoder {
+  readonly graph: GraphBuilder
+  readonly shape: EncoderShape
+  readonly weights: ModelWeights
+  readonly linears: Linears
+  readonly type: ArithmeticType
+}
 
-/** input_ids, attention_mask i64 [batch, sequence] -> last_hidden_state f32 [batch, sequence, hiddenSize].
+/** input_ids (or inputs_embeds), attention_mask -> last_hidden_state f32 [batch, sequence, hiddenSize] or
+ * sentence_embedding f32 [batch, hiddenSize].
  * Query, key and value stay three products: one fused product measured no faster in ONNX Runtime and left OpenVINO two
  * more passes at bf16. @throws {EmbedError} MODEL_FILE_CORRUPT (a tensor is missing or of another shape) */
-export function buildEncoderGraph(shape: EncoderShape, weights: EncoderWeights): OnnxGraph {
+export function buildEncoderGraph(
+  shape: EncoderShape,
+  weights: ModelWeights,
+  options: GraphOptions,
+): OnnxGraph {
+  const { type, output, pooling } = options
   const graph = new GraphBuilder('encoder')
-  const batchShape = ['batch', 'sequence']
-  graph.input('input_ids', 'int64', batchShape)
-  graph.input('attention_mask', 'int64', batchShape)
-  graph.output('last_hidden_state', 'float', [...batchShape, shape.hiddenSize])
-  const encoder = { graph, shape, weights }
-  const sequence = graph.node('Shape', ['input_ids'], 'sequence_length', {
+  const encoder = { graph, shape, weights, type, linears: new Linears(graph, weights, options) }
+  const words = embedWords(encoder, options.inputs)
+  graph.input('attention_mask', 'int64', ['batch', 'sequence'])
+  const sequence = graph.node('Shape', ['attention_mask'], 'sequence_length', {
     start: { int: 1 },
     end: { int: 2 },
   })
-  const mask = maskScores(graph)
+  const mask = maskScores(encoder)
   const bias =
     shape.relativeBucketCount === undefined
       ? undefined
       : relativeBias(encoder, shape.relativeBucketCount, sequence)
-  let hidden = embed(encoder, sequence)
+  let hidden = addPositions(encoder, words, sequence)
   for (let layer = 0; layer < shape.layerCount; layer++) {
-    const output = layer === shape.layerCount - 1 ? 'last_hidden_state' : `layer.${layer}.output`
+    const isLast = layer === shape.layerCount - 1
     const attended = attend(encoder, layer, hidden, mask, bias)
-    hidden = feedForward(encoder, layer, attended, output)
+    const name = isLast && output === 'tokens' ? tokensOutput : `layer.${layer}.output`
+    hidden = feedForward(encoder, layer, attended, name, isLast ? 'float' : type)
+  }
+  if (output === 'tokens') {
+    graph.output(tokensOutput, 'float', ['batch', 'sequence', shape.hiddenSize])
+  } else {
+    graph.output(pooledOutput, 'float', ['batch', shape.hiddenSize])
+    const index = pooledTokenIndex(graph, pooling)
+    if (index === undefined) meanOverTokens(graph, hidden, pooledOutput)
+    else {
+      const selected = selectToken(graph, hidden, index, 'pooled_token')
+      graph.node('Squeeze', [selected, graph.integers('axis.1', [1])], pooledOutput)
+    }
   }
   return graph.build()
 }
 
-interface Encoder {
-  readonly graph: GraphBuilder
-  readonly shape: EncoderShape
-  readonly weights: EncoderWeights
+function embedWords({ graph, shape, weights, type }: Encoder, inputs: GraphOptions['inputs']): string {
+  const { hiddenSize, vocabularySize } = shape
+  if (inputs === 'embeddings') return graph.input('inputs_embeds', type, ['batch', 'sequence', hiddenSize])
+  graph.input('input_ids', 'int64', ['batch', 'sequence'])
+  const tableShape = [vocabularySize, hiddenSize]
+  const stored = weights.get('embeddings.word_embeddings.weight', tableShape)
+  const words = graph.weight('embeddings.word', tableShape, type, () => loadAsStored(stored, type))
+  return graph.node('Gather', [words, 'input_ids'], 'embeddings.word.rows')
 }
 
 /** Word + position + type 0. The last two are one table: this package embeds single texts, never pairs. */
-function embed(encoder: Encoder, sequence: string): string {
-  const { graph, shape, weights } = encoder
-  const { hiddenSize, vocabularySize, maxPositionEmbeddings, typeVocabularySize } = shape
-  const wordShape = [vocabularySize, hiddenSize]
-  const words = graph.weight(
-    'embeddings.word',
-    wordShape,
-    weights.get('embeddings.word_embeddings.weight', wordShape),
-  )
+function addPositions(encoder: Encoder, word: string, sequence: string): string {
+  const { graph, shape, weights, type } = encoder
+  const { hiddenSize, maxPositionEmbeddings, typeVocabularySize } = shape
   const positionShape = [maxPositionEmbeddings, hiddenSize]
-  const loadPositions = weights.get('embeddings.position_embeddings.weight', positionShape)
-  const loadTypes =
+  const storedPositions = weights.get('embeddings.position_embeddings.weight', positionShape)
+  const storedTypes =
     typeVocabularySize === 0
       ? undefined
       : weights.get('embeddings.token_type_embeddings.weight', [typeVocabularySize, hiddenSize])
-  const positions = graph.weight('embeddings.position', positionShape, async () => {
-    const table = await loadPositions()
-    return loadTypes === undefined ? table : addInPlace(table, (await loadTypes()).subarray(0, hiddenSize))
+  const positions = graph.weight('embeddings.position', positionShape, type, async function* () {
+    const table = await storedPositions.readFloat32()
+    const types = await storedTypes?.readFloat32()
+    yield toBytes(
+      narrow(types === undefined ? table : addInPlace(table, types.subarray(0, hiddenSize)), type),
+    )
   })
-  const word = graph.node('Gather', [words, 'input_ids'], 'embeddings.word.rows')
   const position =
     shape.positionsAfterPadTokenId === undefined
       ? graph.node('Slice', [positions, graph.integers('axis.0', [0]), sequence], 'embeddings.position.rows')
@@ -102,7 +128,7 @@ function embed(encoder: Encoder, sequence: string): string {
           'embeddings.position.rows',
         )
   const sum = graph.node('Add', [word, position], 'embeddings.sum')
-  return layerNorm(encoder, sum, 'embeddings.LayerNorm', 'embeddings.output')
+  return layerNorm(encoder, sum, 'embeddings.LayerNorm', 'embeddings.output', type)
 }
 
 /** The n-th real token has position padTokenId + n, padding has padTokenId, on whichever side it is. */
@@ -113,23 +139,33 @@ function countedPositions(graph: GraphBuilder, padTokenId: number): string {
   return graph.node('Add', [real, graph.integers('pad_token_id', padTokenId)], 'embeddings.position.ids')
 }
 
-/** f32 [batch, 1, 1, sequence], added to the scores. */
-function maskScores(graph: GraphBuilder): string {
+/** [batch, 1, 1, sequence], added to the scores. */
+function maskScores({ graph, type }: Encoder): string {
   const wide = graph.node('Unsqueeze', ['attention_mask', graph.integers('axes.1.2', [1, 2])], 'mask.wide')
   const real = graph.node('Cast', [wide], 'mask.real', { to: { int: dataTypes.bool } })
   return graph.node(
     'Where',
-    [real, graph.scalar('zero', 0), graph.scalar('masked_score', maskedScore)],
+    [real, graph.scalar('zero', 0, type), graph.scalar('masked_score', maskedScore, type)],
     'mask.scores',
   )
 }
 
-/** f32 [headCount, sequence, sequence], the same in every layer. */
-function relativeBias({ graph, shape, weights }: Encoder, bucketCount: number, sequence: string): string {
+/** [headCount, sequence, sequence], the same in every layer. */
+function relativeBias(
+  { graph, shape, weights, type }: Encoder,
+  bucketCount: number,
+  sequence: string,
+): string {
   const { headCount, maxPositionEmbeddings: maxPositions } = shape
-  const load = weights.get('encoder.relative_attention_bias.weight', [bucketCount, headCount])
-  const table = graph.weight('relative_bias.table', [headCount, 2 * maxPositions - 1], async () =>
-    positionBiasTable(await load(), { bucketCount, headCount, maxPositions }),
+  const stored = weights.get('encoder.relative_attention_bias.weight', [bucketCount, headCount])
+  const table = graph.weight(
+    'relative_bias.table',
+    [headCount, 2 * maxPositions - 1],
+    type,
+    async function* () {
+      const sizes = { bucketCount, headCount, maxPositions }
+      yield toBytes(narrow(positionBiasTable(await stored.readFloat32(), sizes), type))
+    },
   )
   const length = graph.node('Squeeze', [sequence, graph.integers('axis.0', [0])], 'relative_bias.length')
   const range = [graph.integers('zero.index', 0), length, graph.integers('one.index', 1)]
@@ -148,13 +184,20 @@ function attend(
   mask: string,
   bias: string | undefined,
 ): string {
-  const { graph, shape } = encoder
+  const { graph, shape, linears, type } = encoder
   const { hiddenSize, headCount, headSize, attentionNames: names } = shape
   const at = `layer.${layer}.attention`
   const stored = `encoder.layer.${layer}.attention`
   const width = headCount * headSize
   const project = (part: 'query' | 'key' | 'value', perm: readonly number[]) => {
-    const flat = linear(encoder, input, `${stored}.${names[part]}`, [hiddenSize, width], `${at}.${part}`)
+    const flat = linears.apply(input, {
+      name: `${at}.${part}`,
+      inputName: `${at}.qkv`,
+      stored: [`${stored}.${names[part]}`],
+      inputs: hiddenSize,
+      outputs: [width],
+      hasBias: true,
+    })
     // 0 keeps batch and sequence as they are.
     const heads = graph.integers('shape.heads', [0, 0, headCount, headSize])
     const split = graph.node('Reshape', [flat, heads], `${at}.${part}.heads`)
@@ -164,7 +207,7 @@ function attend(
   const key = project('key', [0, 2, 3, 1])
   const value = project('value', [0, 2, 1, 3])
   const products = graph.node('MatMul', [query, key], `${at}.products`)
-  const scale = graph.scalar('attention_scale', 1 / Math.sqrt(headSize))
+  const scale = graph.scalar('attention_scale', 1 / Math.sqrt(headSize), type)
   const scaled = graph.node('Mul', [products, scale], `${at}.scores`)
   const biased = bias === undefined ? scaled : graph.node('Add', [scaled, bias], `${at}.biased`)
   const masked = graph.node('Add', [biased, mask], `${at}.masked`)
@@ -172,50 +215,66 @@ function attend(
   const mixed = graph.node('MatMul', [weights, value], `${at}.mixed`)
   const back = graph.node('Transpose', [mixed], `${at}.mixed.transposed`, { perm: { ints: [0, 2, 1, 3] } })
   const joined = graph.node('Reshape', [back, graph.integers('shape.joined', [0, 0, width])], `${at}.joined`)
-  const output = linear(encoder, joined, `${stored}.${names.output}`, [width, hiddenSize], `${at}.dense`)
+  const output = linears.apply(joined, {
+    name: `${at}.dense`,
+    stored: [`${stored}.${names.output}`],
+    inputs: width,
+    outputs: [hiddenSize],
+    hasBias: true,
+  })
   const sum = graph.node('Add', [output, input], `${at}.sum`)
-  return layerNorm(encoder, sum, `${stored}.${names.layerNorm}`, `${at}.output`)
+  return layerNorm(encoder, sum, `${stored}.${names.layerNorm}`, `${at}.output`, type)
 }
 
-function feedForward(encoder: Encoder, layer: number, input: string, outputName: string): string {
-  const { graph, shape } = encoder
+function feedForward(
+  encoder: Encoder,
+  layer: number,
+  input: string,
+  outputName: string,
+  outputType: ArithmeticType,
+): string {
+  const { graph, shape, linears } = encoder
   const { hiddenSize, intermediateSize } = shape
   const at = `layer.${layer}`
   const stored = `encoder.${at}`
-  const up = linear(
-    encoder,
-    input,
-    `${stored}.intermediate.dense`,
-    [hiddenSize, intermediateSize],
-    `${at}.up`,
-  )
+  const up = linears.apply(input, {
+    name: `${at}.up`,
+    stored: [`${stored}.intermediate.dense`],
+    inputs: hiddenSize,
+    outputs: [intermediateSize],
+    hasBias: true,
+  })
   const { opType, attributes } = activations[shape.activation]
   const active = graph.node(opType, [up], `${at}.active`, attributes)
-  const down = linear(encoder, active, `${stored}.output.dense`, [intermediateSize, hiddenSize], `${at}.down`)
+  const down = linears.apply(active, {
+    name: `${at}.down`,
+    stored: [`${stored}.output.dense`],
+    inputs: intermediateSize,
+    outputs: [hiddenSize],
+    hasBias: true,
+  })
   const sum = graph.node('Add', [down, input], `${at}.sum`)
-  return layerNorm(encoder, sum, `${stored}.output.LayerNorm`, outputName)
+  return layerNorm(encoder, sum, `${stored}.output.LayerNorm`, outputName, outputType)
 }
 
-/** torch stores [outputs, inputs]; MatMul takes [inputs, outputs]. */
-function linear(
-  { graph, weights }: Encoder,
+/** Over the last axis, in f32 whatever goes in. */
+function layerNorm(
+  { graph, shape, weights, type }: Encoder,
   input: string,
   stored: string,
-  [inputs, outputs]: readonly [number, number],
   name: string,
+  outputType: ArithmeticType,
 ): string {
-  const load = weights.get(`${stored}.weight`, [outputs, inputs])
-  const weight = graph.weight(`${name}.weight`, [inputs, outputs], async () =>
-    transpose(await load(), outputs, inputs),
-  )
-  const bias = graph.weight(`${name}.bias`, [outputs], weights.get(`${stored}.bias`, [outputs]))
-  return graph.node('Add', [graph.node('MatMul', [input, weight], `${name}.product`), bias], name)
-}
-
-function layerNorm({ graph, shape, weights }: Encoder, input: string, stored: string, name: string): string {
   const size = [shape.hiddenSize]
-  const gamma = graph.weight(`${name}.gamma`, size, weights.get(`${stored}.weight`, size))
-  const beta = graph.weight(`${name}.beta`, size, weights.get(`${stored}.bias`, size))
+  const load = (part: 'weight' | 'bias') => {
+    const tensor = weights.get(`${stored}.${part}`, size)
+    return () => loadAsStored(tensor, 'float')
+  }
+  const gamma = graph.weight(`${name}.gamma`, size, 'float', load('weight'))
+  const beta = graph.weight(`${name}.beta`, size, 'float', load('bias'))
   const attributes = { axis: { int: -1 }, epsilon: { float: shape.layerNormEpsilon } }
-  return graph.node('LayerNormalization', [input, gamma, beta], name, attributes)
+  const wide = graph.cast(input, type, 'float', `${name}.wide`)
+  const normed = outputType === 'float' ? name : `${name}.normed`
+  graph.node('LayerNormalization', [wide, gamma, beta], normed, attributes)
+  return graph.cast(normed, 'float', outputType, name)
 }

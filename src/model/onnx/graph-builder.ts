@@ -1,12 +1,13 @@
-import type { Attribute, DataType, OnnxNode, OnnxValue } from './proto.ts'
+import { elementBytes, type ElementType, narrow, toBytes } from './element-types.ts'
+import { type Attribute, type DataType, dataTypes, type OnnxNode, type OnnxValue } from './proto.ts'
 
-/** A constant of the graph; its bytes are made when they are written, one tensor at a time. */
+/** A constant of the graph; its bytes are made when they are written, a piece at a time. */
 export interface Initializer {
   readonly name: string
   readonly type: DataType
   readonly shape: readonly number[]
   readonly byteLength: number
-  readonly load: () => Promise<Uint8Array>
+  readonly load: () => AsyncIterable<Uint8Array>
 }
 
 export interface OnnxGraph {
@@ -17,7 +18,7 @@ export interface OnnxGraph {
   readonly initializers: readonly Initializer[]
 }
 
-/** Collects nodes in the order they run. Every node is named after its one output, and names are given by the caller:
+/** Collects nodes in the order they run. A node is named after its first output, and names are given by the caller:
  * the same model always gives the same graph. */
 export class GraphBuilder {
   readonly #name: string
@@ -50,16 +51,35 @@ export class GraphBuilder {
     return output
   }
 
-  /** A float weight, row-major, of the given shape. */
-  weight(name: string, shape: readonly number[], load: () => Promise<Float32Array>): string {
-    const byteLength = 4 * shape.reduce((product, size) => product * size, 1)
-    return this.#constant({ name, type: 'float', shape, byteLength, load: async () => toBytes(await load()) })
+  /** Cuts the last axis into parts of `sizes`. @returns `outputs` */
+  split(input: string, sizes: readonly number[], outputs: readonly string[]): readonly string[] {
+    const parts = this.integers(`sizes.${sizes.join('.')}`, sizes)
+    const attributes = { axis: { int: -1 } }
+    this.#nodes.push({ name: outputs[0]!, opType: 'Split', inputs: [input, parts], outputs, attributes })
+    return outputs
   }
 
-  /** A float scalar; the same name gives the same constant. */
-  scalar(name: string, value: number): string {
-    const bytes = toBytes(Float32Array.of(value))
-    return this.#constant({ name, type: 'float', shape: [], byteLength: 4, load: async () => bytes })
+  /** `input` as `to`; nothing is added when it is that already. */
+  cast(input: string, from: ElementType, to: ElementType, output: string): string {
+    return from === to ? input : this.node('Cast', [input], output, { to: { int: dataTypes[to] } })
+  }
+
+  /** A weight, row-major, of the given shape. */
+  weight(
+    name: string,
+    shape: readonly number[],
+    type: ElementType,
+    load: () => AsyncIterable<Uint8Array>,
+  ): string {
+    const byteLength = shape.reduce((product, size) => product * size, elementBytes[type])
+    return this.#constant({ name, type, shape, byteLength, load })
+  }
+
+  /** A scalar; the same name gives the same constant. */
+  scalar(name: string, value: number, type: ElementType = 'float'): string {
+    return this.weight(name, [], type, async function* () {
+      yield toBytes(narrow(Float32Array.of(value), type))
+    })
   }
 
   /** An int64 vector, or a scalar when `value` is a number; the same name gives the same constant. */
@@ -67,7 +87,10 @@ export class GraphBuilder {
     const list = typeof value === 'number' ? [value] : value
     const bytes = toBytes(BigInt64Array.from(list, BigInt))
     const shape = typeof value === 'number' ? [] : [list.length]
-    return this.#constant({ name, type: 'int64', shape, byteLength: bytes.length, load: async () => bytes })
+    const load = async function* () {
+      yield bytes
+    }
+    return this.#constant({ name, type: 'int64', shape, byteLength: bytes.length, load })
   }
 
   build(): OnnxGraph {
@@ -84,9 +107,4 @@ export class GraphBuilder {
     if (!this.#initializers.has(initializer.name)) this.#initializers.set(initializer.name, initializer)
     return initializer.name
   }
-}
-
-/** ONNX is little-endian, as is every machine that Node's x64 and arm64 builds run on. */
-function toBytes(array: Float32Array | BigInt64Array): Uint8Array {
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
 }

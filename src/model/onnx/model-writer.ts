@@ -1,4 +1,6 @@
+import type { FileHandle } from 'node:fs/promises'
 import { basename } from 'node:path'
+import { EmbedError } from '../../errors.ts'
 import { writeAtomically, writeFully } from './atomic-file.ts'
 import type { Initializer, OnnxGraph } from './graph-builder.ts'
 import {
@@ -30,37 +32,63 @@ interface Placed {
   readonly offset: number | undefined
 }
 
-/** Writes a model, one weight in memory at a time. Equal graphs give equal bytes. Weights of 2 GB or more in all go to
- * `<outPath>.data`, which takes its name before the model does.
- * @throws {EmbedError} NO_SPACE, and what loading a weight throws */
+export interface WriteOptions {
+  readonly maxInlineBytes?: number | undefined
+  /** Goes into the file's metadata_props. */
+  readonly metadata?: Readonly<Record<string, string>>
+  /** Told after every piece. */
+  readonly onProgress?: ((progress: WriteProgress) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface WriteProgress {
+  readonly writtenBytes: number
+  readonly totalBytes: number
+}
+
+/** Writes a model, a piece of one weight in memory at a time. Equal graphs give equal bytes. Weights of 2 GB or more in
+ * all go to `<outPath>.data`; both files take their names when both are whole.
+ * @throws {EmbedError} NO_SPACE, REQUEST_CANCELLED, and what loading a weight throws */
 export async function writeOnnxModel(
   graph: OnnxGraph,
   versions: OnnxVersions,
   outPath: string,
-  options: { maxInlineBytes?: number | undefined } = {},
+  options: WriteOptions = {},
 ): Promise<void> {
   const totalBytes = graph.initializers.reduce((sum, { byteLength }) => sum + byteLength, 0)
   const external = totalBytes >= (options.maxInlineBytes ?? maxInlineBytes)
   const dataPath = `${outPath}.data`
   const placed = placeInitializers(graph.initializers, external ? basename(dataPath) : undefined)
   const inData = placed.filter(({ offset }) => offset !== undefined)
-  if (inData.length > 0) {
-    const last = inData.at(-1)!
-    await writeAtomically(dataPath, last.offset! + last.initializer.byteLength, async (file) => {
-      let position = 0
-      for (const { initializer, offset } of inData) {
-        await writeFully(file, new Uint8Array(offset! - position))
-        await writeFully(file, await loadChecked(initializer))
-        position = offset! + initializer.byteLength
-      }
-    })
+  const { metadata = {}, onProgress, signal } = options
+  let writtenBytes = 0
+  const writePieces = async (file: FileHandle, initializer: Initializer): Promise<void> => {
+    let bytes = 0
+    for await (const piece of initializer.load()) {
+      if (signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {}, { cause: signal.reason })
+      await writeFully(file, piece)
+      bytes += piece.length
+      writtenBytes += piece.length
+      onProgress?.({ writtenBytes, totalBytes })
+    }
+    if (bytes !== initializer.byteLength) {
+      const { name, byteLength } = initializer
+      throw new RangeError(`${name} gave ${bytes} bytes, ${byteLength} were announced`)
+    }
   }
-  const modelHead = encodeModelHead({ ...versions, producerName: 'akidb-embedding' })
+  const writeData = async (file: FileHandle): Promise<void> => {
+    let position = 0
+    for (const { initializer, offset } of inData) {
+      await writeFully(file, new Uint8Array(offset! - position))
+      await writePieces(file, initializer)
+      position = offset! + initializer.byteLength
+    }
+  }
+  const modelHead = encodeModelHead({ ...versions, producerName: 'akidb-embedding', metadata })
   const graphHead = encodeGraphHead(graph)
   const graphBytes = placed.reduce((sum, entry) => sum + framedBytes(entry), graphHead.length)
   const graphField = encodeFieldHead(modelGraphField, graphBytes)
-  const fileBytes = modelHead.length + graphField.length + graphBytes
-  await writeAtomically(outPath, fileBytes, async (file) => {
+  const writeModel = async (file: FileHandle): Promise<void> => {
     await writeFully(file, Buffer.concat([modelHead, graphField, graphHead]))
     for (const { initializer, head, offset } of placed) {
       const inline = offset === undefined
@@ -70,9 +98,17 @@ export async function writeOnnxModel(
         file,
         Buffer.concat([encodeFieldHead(graphInitializerField, tensorBytes), head, rawField]),
       )
-      if (inline) await writeFully(file, await loadChecked(initializer))
+      if (inline) await writePieces(file, initializer)
     }
-  })
+  }
+  const modelBytes = modelHead.length + graphField.length + graphBytes
+  const last = inData.at(-1)
+  await writeAtomically([
+    ...(last === undefined
+      ? []
+      : [{ path: dataPath, neededBytes: last.offset! + last.initializer.byteLength, write: writeData }]),
+    { path: outPath, neededBytes: modelBytes, write: writeModel },
+  ])
 }
 
 function placeInitializers(
@@ -99,14 +135,4 @@ function framedBytes({ initializer, head, offset }: Placed): number {
 
 function rawDataHead({ byteLength }: Initializer): Uint8Array {
   return encodeFieldHead(tensorRawDataField, byteLength)
-}
-
-async function loadChecked(initializer: Initializer): Promise<Uint8Array> {
-  const bytes = await initializer.load()
-  if (bytes.length !== initializer.byteLength) {
-    throw new RangeError(
-      `${initializer.name} gave ${bytes.length} bytes, ${initializer.byteLength} were announced`,
-    )
-  }
-  return bytes
 }

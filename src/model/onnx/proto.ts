@@ -9,6 +9,7 @@ const root = protobuf.Root.fromJSON({
         irVersion: { type: 'int64', id: 1 },
         producerName: { type: 'string', id: 2 },
         opsetImport: { rule: 'repeated', type: 'OperatorSetIdProto', id: 8 },
+        metadataProps: { rule: 'repeated', type: 'StringStringEntryProto', id: 14 },
       },
     },
     OperatorSetIdProto: { fields: { domain: { type: 'string', id: 1 }, version: { type: 'int64', id: 2 } } },
@@ -65,7 +66,14 @@ export const graphInitializerField = 5
 export const tensorRawDataField = 9
 
 /** TensorProto.DataType */
-export const dataTypes = { float: 1, int64: 7, bool: 9 } as const
+export const dataTypes = {
+  float: 1,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+  float8e4m3fn: 17,
+} as const
 export type DataType = keyof typeof dataTypes
 
 /** AttributeProto.AttributeType */
@@ -97,12 +105,14 @@ export function encodeModelHead(head: {
   irVersion: number
   opsetVersion: number
   producerName: string
+  metadata: Readonly<Record<string, string>>
 }): Uint8Array {
-  const { irVersion, opsetVersion, producerName } = head
+  const { irVersion, opsetVersion, producerName, metadata } = head
   return encode('ModelProto', {
     irVersion,
     producerName,
     opsetImport: [{ domain: '', version: opsetVersion }],
+    metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
   })
 }
 

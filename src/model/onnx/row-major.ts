@@ -1,9 +1,11 @@
+import type { Elements } from './element-types.ts'
+
 /** 32 x 32 floats of source and target are 8 KiB, which stay in the first cache level. */
 const tileSize = 32
 
-/** f32 [rows, columns] -> f32 [columns, rows], in new memory. */
-export function transpose(source: Float32Array, rows: number, columns: number): Float32Array {
-  const target = new Float32Array(source.length)
+/** [rows, columns] -> [columns, rows], in new memory. */
+export function transpose<T extends Elements>(source: T, rows: number, columns: number): T {
+  const target = new (source.constructor as new (length: number) => T)(source.length)
   for (let rowStart = 0; rowStart < rows; rowStart += tileSize) {
     const rowEnd = Math.min(rowStart + tileSize, rows)
     for (let columnStart = 0; columnStart < columns; columnStart += tileSize) {
