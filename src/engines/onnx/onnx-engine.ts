@@ -19,7 +19,7 @@ import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
 import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
 import { openLibrary } from '../rectangular/open-library.ts'
-import { createRectangularEngine, describeCpuDevice } from '../rectangular/rectangular-engine.ts'
+import { createRectangularEngine, describeCpuDevice, shareShapes } from '../rectangular/rectangular-engine.ts'
 import { readPorts } from './onnx-ports.ts'
 import { createOnnxRunner } from './onnx-runner.ts'
 
@@ -97,13 +97,16 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
       },
       pooling: spec.pooling,
       outputKind: ports.output.kind,
-      limits: {
-        maxRows: options.maxBatchSize,
-        maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threads),
-        lengthMultiple: 1,
-        maxTokens: spec.maxTokens,
-        overheadCells: 32,
-      },
+      shapes: shareShapes(
+        {
+          maxRows: options.maxBatchSize,
+          maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threads),
+          lengthMultiple: 1,
+          maxTokens: spec.maxTokens,
+          overheadCells: 32,
+        },
+        streams,
+      ),
       runners: {
         shared: Array.from({ length: streams }, () => createRunner(sharedSession)),
         exclusive: exclusiveSession === undefined ? undefined : createRunner(exclusiveSession),

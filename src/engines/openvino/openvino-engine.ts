@@ -13,7 +13,7 @@ import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
 import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
 import { openLibrary } from '../rectangular/open-library.ts'
-import { createRectangularEngine, describeCpuDevice } from '../rectangular/rectangular-engine.ts'
+import { createRectangularEngine, describeCpuDevice, shareShapes } from '../rectangular/rectangular-engine.ts'
 import { createOpenvinoRunner } from './openvino-runner.ts'
 import { readPorts } from './openvino-ports.ts'
 
@@ -85,14 +85,17 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
       },
       pooling: spec.pooling,
       outputKind: ports.output.kind,
-      limits: {
-        maxRows: options.maxBatchSize,
-        maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threads),
-        // Each shape met costs time and memory: 300 ragged batches end at 286 MiB instead of 442; 16 and 32 pad more.
-        lengthMultiple: 8,
-        maxTokens: spec.maxTokens,
-        overheadCells: 32,
-      },
+      shapes: shareShapes(
+        {
+          maxRows: options.maxBatchSize,
+          maxCells: Math.min(options.maxBatchTokens, cellsPerThread * threads),
+          // Each shape met costs time and memory: 300 ragged batches end at 286 MiB instead of 442; 16 and 32 pad more.
+          lengthMultiple: 8,
+          maxTokens: spec.maxTokens,
+          overheadCells: 32,
+        },
+        streams,
+      ),
       runners: {
         shared: Array.from({ length: streams }, () => createRunner(compiled[0]!)),
         exclusive: compiled[1] === undefined ? undefined : createRunner(compiled[1]),

@@ -90,7 +90,7 @@ function chooseOutput(outputs: readonly OutputPort[]): number {
     ({ name, shape }) => shape.length === 3 && name === 'last_hidden_state',
     ({ name, shape }) => shape.length === 3 && name === 'token_embeddings',
     ({ shape }) => shape.length === 3,
-    ({ name, shape }) => shape.length === 2 && name === 'sentence_embedding',
+    ({ name, shape }) => shape.length === 2 && (name === 'sentence_embedding' || name === 'embedding'),
   ]
   return wanted.map((test) => outputs.findIndex(test)).find((index) => index !== -1) ?? -1
 }

@@ -1,7 +1,13 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { pack } from '../../../test/engine-contract.ts'
-import { planRectangles, type Rectangle, type RectangleLimits, writeRectangle } from './padding.ts'
+import {
+  planRectangles,
+  type Rectangle,
+  type RectangleLimits,
+  shapesWithin,
+  writeRectangle,
+} from './padding.ts'
 
 const limits: RectangleLimits = {
   maxRows: 8,
@@ -17,7 +23,7 @@ const ends = (lengths: readonly number[]) => {
   return cumulative
 }
 const plan = (lengths: readonly number[], changes: Partial<RectangleLimits> = {}) =>
-  planRectangles(ends(lengths), { ...limits, ...changes })
+  planRectangles(ends(lengths), shapesWithin({ ...limits, ...changes }))
 const cellsOf = (rectangles: readonly Rectangle[], overhead: number) =>
   rectangles.reduce((sum, { sequences, paddedLength }) => sum + overhead + sequences.length * paddedLength, 0)
 

@@ -8,6 +8,16 @@ export interface Rectangle {
   readonly paddedLength: number
 }
 
+/** What a runtime takes in one run, and what that costs. */
+export interface RectangleShapes {
+  readonly maxRows: number
+  /** What a run of `rows` sequences of at most `length` tokens costs, in cells, its fixed cost included; Infinity: that
+   * does not run at once. One row always runs. */
+  cost(rows: number, length: number): number
+  /** The length that such rows are padded to. */
+  paddedLength(rows: number, length: number): number
+}
+
 export interface RectangleLimits {
   readonly maxRows: number
   /** Most cells (rows x paddedLength) of one rectangle; a single sequence may exceed it. */
@@ -20,8 +30,21 @@ export interface RectangleLimits {
   readonly overheadCells: number
 }
 
-/** The cheapest cut of a batch into rectangles: the fewest padded cells, each rectangle counted with its overhead. */
-export function planRectangles(cumulativeLengths: Int32Array, limits: RectangleLimits): Rectangle[] {
+/** Every shape within limits. */
+export function shapesWithin(limits: RectangleLimits): RectangleShapes {
+  const { maxRows, maxCells, overheadCells } = limits
+  return {
+    maxRows,
+    cost(rows, length) {
+      const cells = rows * roundUp(length, limits)
+      return rows > 1 && cells > maxCells ? Infinity : overheadCells + cells
+    },
+    paddedLength: (_, length) => roundUp(length, limits),
+  }
+}
+
+/** The cheapest cut of a batch into rectangles. */
+export function planRectangles(cumulativeLengths: Int32Array, shapes: RectangleShapes): Rectangle[] {
   const count = cumulativeLengths.length - 1
   const lengths = Int32Array.from(
     { length: count },
@@ -32,11 +55,11 @@ export function planRectangles(cumulativeLengths: Int32Array, limits: RectangleL
   const cost = new Float64Array(count + 1)
   const next = new Int32Array(count)
   for (let i = count - 1; i >= 0; i--) {
-    const length = roundUp(lengths[order[i]!]!, limits)
-    const rows = Math.max(1, Math.min(limits.maxRows, Math.floor(limits.maxCells / length), count - i))
+    const length = lengths[order[i]!]!
+    const rows = Math.min(shapes.maxRows, count - i)
     cost[i] = Infinity
     for (let end = i + 1; end <= i + rows; end++) {
-      const total = limits.overheadCells + (end - i) * length + cost[end]!
+      const total = shapes.cost(end - i, length) + cost[end]!
       if (total <= cost[i]!) {
         cost[i] = total
         next[i] = end
@@ -45,9 +68,10 @@ export function planRectangles(cumulativeLengths: Int32Array, limits: RectangleL
   }
   const rectangles: Rectangle[] = []
   for (let i = 0; i < count; i = next[i]!) {
+    const end = next[i]!
     rectangles.push({
-      sequences: order.slice(i, next[i]),
-      paddedLength: roundUp(lengths[order[i]!]!, limits),
+      sequences: order.slice(i, end),
+      paddedLength: shapes.paddedLength(end - i, lengths[order[i]!]!),
     })
   }
   return rectangles
@@ -61,7 +85,7 @@ export interface CellBuffer {
 }
 
 export interface RectangleInputs {
-  readonly inputIds: CellBuffer
+  readonly inputIds?: CellBuffer | undefined
   readonly attentionMask?: CellBuffer | undefined
   readonly positionIds?: CellBuffer | undefined
 }
@@ -80,9 +104,11 @@ export function writeRectangle(
     const start = batch.cumulativeLengths[sequence]!
     const length = batch.cumulativeLengths[sequence + 1]! - start
     const end = cell + paddedLength
-    for (let i = 0; i < length; i++)
-      inputIds.values[(cell + i) * inputIds.stride] = batch.inputIds[start + i]!
-    for (let i = cell + length; i < end; i++) inputIds.values[i * inputIds.stride] = padTokenId
+    if (inputIds !== undefined) {
+      for (let i = 0; i < length; i++)
+        inputIds.values[(cell + i) * inputIds.stride] = batch.inputIds[start + i]!
+      for (let i = cell + length; i < end; i++) inputIds.values[i * inputIds.stride] = padTokenId
+    }
     if (attentionMask !== undefined) {
       for (let i = cell; i < end; i++) {
         attentionMask.values[i * attentionMask.stride] = i < cell + length ? 1 : 0

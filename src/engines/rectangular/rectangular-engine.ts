@@ -2,7 +2,13 @@
 import { EmbedError, toReason } from '../../errors.ts'
 import type { Pooling } from '../../model/spec.ts'
 import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../engine.ts'
-import { planRectangles, type Rectangle, type RectangleLimits } from './padding.ts'
+import {
+  planRectangles,
+  type Rectangle,
+  type RectangleLimits,
+  type RectangleShapes,
+  shapesWithin,
+} from './padding.ts'
 import { poolRectangle } from '../pooling/pooling.ts'
 import { findNonFiniteRow, normalizeRows } from '../vectors.ts'
 import { RunnerSet, type Runners } from './runner-set.ts'
@@ -20,8 +26,8 @@ export interface RectangularEngineOptions {
   readonly info: EngineInfo
   readonly pooling: Pooling
   readonly outputKind: 'tokens' | 'pooled'
-  /** `maxCells` is that of the whole engine: a runner with a share of the threads gets its share. */
-  readonly limits: RectangleLimits
+  /** What a shared runner takes, and what one takes that has the whole engine. */
+  readonly shapes: { readonly shared: RectangleShapes; readonly exclusive: RectangleShapes }
   readonly runners: Runners
   /** The failure says that memory ran out. */
   readonly isOutOfMemory: (reason: string) => boolean
@@ -31,11 +37,7 @@ export interface RectangularEngineOptions {
 
 /** @throws {EmbedError} from embed(): ENGINE_FAILED, ENGINE_OUT_OF_MEMORY, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
 export function createRectangularEngine(options: RectangularEngineOptions): Engine {
-  const { info, pooling, outputKind, limits } = options
-  const sharedLimits = {
-    ...limits,
-    maxCells: Math.max(1, Math.floor(limits.maxCells / options.runners.shared.length)),
-  }
+  const { info, pooling, outputKind, shapes } = options
   const runners = new RunnerSet(options.runners)
   const running = new Set<Promise<unknown>>()
   let disposal: Promise<void> | undefined
@@ -50,7 +52,10 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
     try {
       signal?.addEventListener('abort', cancel)
       const startNs = process.hrtime.bigint()
-      const rectangles = planRectangles(batch.cumulativeLengths, isExclusive ? limits : sharedLimits)
+      const rectangles = planRectangles(
+        batch.cumulativeLengths,
+        isExclusive ? shapes.exclusive : shapes.shared,
+      )
       for (const rectangle of rectangles) {
         throwIfAborted(signal)
         await runner.run(batch, rectangle, (output) => read(output, rectangle))
@@ -125,6 +130,15 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
       return disposal
     },
   }
+}
+
+/** A runner with a share of the threads takes a share of the cells. */
+export function shareShapes(
+  limits: RectangleLimits,
+  runnerCount: number,
+): RectangularEngineOptions['shapes'] {
+  const maxCells = Math.max(1, Math.floor(limits.maxCells / runnerCount))
+  return { shared: shapesWithin({ ...limits, maxCells }), exclusive: shapesWithin(limits) }
 }
 
 /** 'CPU, 4 threads, 2 streams' */
