@@ -25,6 +25,12 @@ export class ExecutionContext extends TensorrtObject {
     this.callChecked('IExecutionContext::setTensorAddress', tensor, pointer)
   }
 
+  /** Memory for what lies between the layers, where the context was made without: CudaEngine.contextBytes of it. Contexts
+   * whose work never overlaps may share one piece. */
+  setDeviceMemory(pointer: DevicePointer, bytes: number): void {
+    this.call('IExecutionContext::setDeviceMemoryV2', pointer, bytes)
+  }
+
   /** @throws {EmbedError} TENSORRT_FAILED */
   enqueue(stream: CudaStream): void {
     this.callChecked('IExecutionContext::enqueueV3', stream)

@@ -158,6 +158,12 @@ export const methodTable = {
     21,
     'bool IExecutionContext_setTensorAddress(void *self, const char *name, void *data)',
   ],
+  // Since 10.1.
+  'IExecutionContext::setDeviceMemoryV2': [
+    47,
+    46,
+    'void IExecutionContext_setDeviceMemoryV2(void *self, void *memory, int64_t bytes)',
+  ],
   'IExecutionContext::enqueueV3': [35, 34, 'bool IExecutionContext_enqueueV3(void *self, void *stream)'],
   'IEngineInspector::getEngineInformation': [
     4,

@@ -1,8 +1,15 @@
 /** Loads a plan into an engine, and tells what the engine takes and gives. */
+import type { Pointer } from '../library.ts'
 import { fromNativeDims, type TensorType, toTensorType } from './dims.ts'
 import { ExecutionContext } from './execution-context.ts'
 import { TensorrtObject } from './object.ts'
 import type { Tensorrt } from './tensorrt.ts'
+
+/** A plan outside JavaScript's arrays, which end at 4 GiB: a mapped file. */
+export interface PlanMemory {
+  readonly pointer: Pointer
+  readonly bytes: number
+}
 
 export class Runtime extends TensorrtObject {
   /** @throws {EmbedError} TENSORRT_FAILED, TENSORRT_VERSION */
@@ -12,9 +19,10 @@ export class Runtime extends TensorrtObject {
 
   /** Copies the weights to the GPU, off the event loop. `plan` must stay unchanged until it settles.
    * @throws {EmbedError} TENSORRT_FAILED with TensorRT's words: another version, another chip, no memory */
-  async deserialize(plan: Uint8Array): Promise<CudaEngine> {
+  async deserialize(plan: Uint8Array | PlanMemory): Promise<CudaEngine> {
     const api = 'IRuntime::deserializeCudaEngine'
-    const handle = this.tensorrt.need(api, await this.callAsync(api, [], plan, plan.length))
+    const [memory, bytes] = plan instanceof Uint8Array ? [plan, plan.length] : [plan.pointer, plan.bytes]
+    const handle = this.tensorrt.need(api, await this.callAsync(api, [], memory, bytes))
     return new CudaEngine(this.tensorrt, 'a TensorRT engine', handle, this)
   }
 }
@@ -60,9 +68,11 @@ export class CudaEngine extends TensorrtObject {
     return Number(this.call('ICudaEngine::getDeviceMemorySizeV2'))
   }
 
-  /** @throws {EmbedError} TENSORRT_FAILED */
-  createContext(): ExecutionContext {
-    const handle = this.callChecked('ICudaEngine::createExecutionContext', kSTATIC)
+  /** @param memory 'own': the context allocates `contextBytes` itself; 'given': setDeviceMemory gives them
+   * @throws {EmbedError} TENSORRT_FAILED */
+  createContext(memory: 'own' | 'given' = 'own'): ExecutionContext {
+    const strategy = memory === 'own' ? kSTATIC : kUSER_MANAGED
+    const handle = this.callChecked('ICudaEngine::createExecutionContext', strategy)
     return new ExecutionContext(this.tensorrt, 'an execution context', handle, this)
   }
 
@@ -86,5 +96,6 @@ export class EngineInspector extends TensorrtObject {
 const kINPUT = 1
 /** ExecutionContextAllocationStrategy: one piece of memory, large enough for every profile. */
 const kSTATIC = 0
+const kUSER_MANAGED = 2
 /** LayerInformationFormat */
 const kJSON = 1
