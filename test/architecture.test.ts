@@ -26,7 +26,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
     imports: ['errors.ts', 'hardware/ffi/', 'hardware/resource-scope.ts', 'hardware/native-resource.ts'],
   },
   { room: 'hardware/machine/', imports: ['errors.ts', 'hardware/ffi/', 'hardware/gpu/'] },
-  { room: 'engines/engine.ts', imports: [] },
+  { room: 'engines/engine.ts', imports: ['telemetry/metric-source.ts'] },
   { room: 'engines/vectors.ts', imports: [] },
   { room: 'engines/quantize-vectors.ts', imports: [] },
   {
@@ -47,6 +47,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'errors.ts',
       'config/',
       'model/',
+      'telemetry/metric-source.ts',
       'hardware/',
       'engines/engine.ts',
       'engines/vectors.ts',

@@ -2,10 +2,12 @@
 import type { Engine } from './engine.ts'
 import type { OnnxEngineOptions } from './onnx/onnx-engine.ts'
 import type { OpenvinoEngineOptions } from './openvino/openvino-engine.ts'
+import type { TensorrtEngineOptions, TensorrtLibraries } from './tensorrt/tensorrt-engine.ts'
 
 export interface EngineOptionsByName {
   readonly onnx: OnnxEngineOptions
   readonly openvino: OpenvinoEngineOptions
+  readonly tensorrt: TensorrtEngineOptions & { readonly libraries: TensorrtLibraries }
 }
 
 export type EngineName = keyof EngineOptionsByName
@@ -13,6 +15,7 @@ export type EngineName = keyof EngineOptionsByName
 const creators: { readonly [Name in EngineName]: (options: EngineOptionsByName[Name]) => Promise<Engine> } = {
   onnx: async (options) => (await import('./onnx/onnx-engine.ts')).createOnnxEngine(options),
   openvino: async (options) => (await import('./openvino/openvino-engine.ts')).createOpenvinoEngine(options),
+  tensorrt: async (options) => (await import('./tensorrt/tensorrt-engine.ts')).createTensorrtEngine(options),
 }
 
 /** @throws {EmbedError} as the engine's own creator */

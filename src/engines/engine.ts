@@ -1,5 +1,7 @@
 /** The contract every engine keeps. test/engine-contract.ts runs one suite on all of them. */
 
+import type { MetricSource } from '../telemetry/metric-source.ts'
+
 /** A ragged batch: sequences laid end to end, no padding. */
 export interface PackedBatch {
   /** i32 [totalTokens] */
@@ -53,5 +55,7 @@ export interface EngineInfo {
 /** @throws {EmbedError} ENGINE_FAILED, ENGINE_OUT_OF_MEMORY, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
 export interface Engine extends AsyncDisposable {
   readonly info: EngineInfo
+  /** What it measures of itself beyond `info`, for /metrics. */
+  readonly metrics?: readonly MetricSource[]
   embed(batch: PackedBatch, options?: EmbedOptions): Promise<Embeddings>
 }

@@ -101,6 +101,13 @@ export class FakeCudaDriver {
     this.#broken = status
   }
 
+  /** What a library enqueues that launches kernels of its own. */
+  enqueue(stream: bigint, kernel: { name: string; durationMs: number; run: () => void }): void {
+    this.#enter('a library', true)
+    const { name: what, durationMs, run: finish } = kernel
+    this.#stream('a library', stream).enqueue({ what, engine: 'compute', durationMs, finish })
+  }
+
   /** The bytes at a device pointer, to look at. */
   deviceBytes(pointer: bigint, bytes: number): Uint8Array {
     return this.#find('a test', pointer, bytes)

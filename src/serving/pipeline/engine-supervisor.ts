@@ -2,6 +2,7 @@
 import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../../engines/engine.ts'
 import { EmbedError, toReason } from '../../errors.ts'
 import { engineState } from '../../telemetry/channels.ts'
+import type { MetricSource } from '../../telemetry/metric-source.ts'
 import type { Clock } from '../batching/clock.ts'
 
 export interface SupervisorOptions {
@@ -31,6 +32,10 @@ export class SupervisedEngine implements Engine {
 
   get info(): EngineInfo {
     return this.#engine.info
+  }
+
+  get metrics(): readonly MetricSource[] {
+    return this.#engine.metrics ?? []
   }
 
   /** False while the engine is dead and its replacement has not started. */

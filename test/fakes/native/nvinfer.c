@@ -1,5 +1,6 @@
 /* A libnvinfer and libnvonnxparser with the C entry points and table layout of TensorRT, and nothing behind them: every
- * call is logged with its arguments, every free too. TENSORRT_VERSION is what getInferLibVersion answers.
+ * call is logged with its arguments, every free too. TENSORRT_VERSION is what getInferLibVersion answers. What an engine made
+ * of a described plan computes is the test's: see nvinfer-execution.h.
  *
  * Positions as g++ 12 places them for NvInferImpl.h and NvOnnxParser.h of 10.6 (first number) and 11.1 (second). */
 #include "calls.h"
@@ -20,7 +21,7 @@ typedef struct { Method *table; } Logger;
 
 /* What `new` gives in C++, a public object: its table of destructors, then mImpl. */
 typedef struct Impl { Method *table; struct Object *object; } Impl;
-typedef struct Object { Method *table; Impl *impl; const char *type; } Object;
+typedef struct Object { Method *table; Impl *impl; const char *type; void *data; } Object;
 
 static Logger *logger;
 static int live;
@@ -54,9 +55,11 @@ static Method *table_of(void) {
   for (int i = 0; i < TABLE_SIZE; i++) table[i] = wrong;
   return table;
 }
+static void free_data(Object *object);
 static void delete_object(Object *object) {
   log_call("delete", "%s", object->type);
   live--;
+  free_data(object);
   memset(object->impl, 0xdd, sizeof *object->impl);
   free(object->impl);
   memset(object, 0xdd, sizeof *object);
@@ -73,6 +76,7 @@ static Object *new_object(const char *type, const Method *methods) {
   }
   object->impl->object = object;
   object->type = type;
+  object->data = NULL;
   live++;
   return object;
 }
@@ -256,13 +260,15 @@ static const char *inspector_information(Impl *self, int format) {
   return format == 1 ? "{\"Layers\": []}" : "one line";
 }
 static const Method inspector_methods[TABLE_SIZE] = {AT(4, 4) = (Method)inspector_information};
+#include "nvinfer-execution.h"
+
 static bool context_profile(Impl *self, int profile, void *stream) {
-  (void)self;
+  if (DESCRIBED(self)) return choose_profile(self->object->data, profile);
   log_call("IExecutionContext::setOptimizationProfileAsync", "%d %p", profile, stream);
   return true;
 }
 static bool context_shape(Impl *self, const char *name, const Dims *dims) {
-  (void)self;
+  if (DESCRIBED(self)) return set_shape(self->object->data, name, dims);
   show("IExecutionContext::setInputShape", name, dims);
   if (mode.reject_shape) say(1, "IExecutionContext::setInputShape: Error Code 3: 64 is not in [1, 32]");
   return !mode.reject_shape;
@@ -272,46 +278,55 @@ static Dims context_get_shape(Impl *self, const char *name) {
   return strcmp(name, "absent") == 0 ? (Dims){-1, {0}} : dims2(2, 384);
 }
 static bool context_address(Impl *self, const char *name, void *pointer) {
-  (void)self;
+  if (DESCRIBED(self)) return set_address(self->object->data, name, pointer);
   log_call("IExecutionContext::setTensorAddress", "%s %p", name, pointer);
   return true;
 }
+static void context_memory(Impl *self, void *memory, int64_t bytes) {
+  if (DESCRIBED(self)) set_memory(self->object->data, memory, bytes);
+  else log_call("IExecutionContext::setDeviceMemoryV2", "%p %lld", memory, (long long)bytes);
+}
 static bool context_enqueue(Impl *self, void *stream) {
-  (void)self;
+  if (DESCRIBED(self)) return run_described(self->object->data, stream);
   log_call("IExecutionContext::enqueueV3", "%p", stream);
   return stream != NULL;
 }
 static const Method context_methods[TABLE_SIZE] = {
     AT(15, 14) = (Method)context_profile, AT(19, 18) = (Method)context_shape,
     AT(20, 19) = (Method)context_get_shape, AT(22, 21) = (Method)context_address,
-    AT(35, 34) = (Method)context_enqueue};
+    AT(35, 34) = (Method)context_enqueue, AT(47, 46) = (Method)context_memory};
 
 /* Engine, runtime */
 static void *engine_context(Impl *self, int strategy) {
-  (void)self;
+  if (DESCRIBED(self)) return described_context(self->object->data, strategy, context_methods);
   log_call("ICudaEngine::createExecutionContext", "%d", strategy);
   return new_object("IExecutionContext", context_methods);
 }
-static int engine_profiles(Impl *self) { (void)self; return 2; }
+static int engine_profiles(Impl *self) { return DESCRIBED(self) ? plan_of(self)->profile_count : 2; }
 static void *engine_inspector(Impl *self) { (void)self; return new_object("IEngineInspector", inspector_methods); }
 static Dims engine_shape(Impl *self, const char *name) {
-  (void)self;
+  if (DESCRIBED(self)) return described_shape(plan_of(self), name);
   return strcmp(name, "embedding") == 0 ? dims2(-1, 384) : dims2(-1, -1);
 }
-static int engine_type(Impl *self, const char *name) { (void)self; return strcmp(name, "embedding") == 0 ? 0 : 8; }
-static int engine_mode(Impl *self, const char *name) { (void)self; return strcmp(name, "embedding") == 0 ? 2 : 1; }
+static int engine_type(Impl *self, const char *name) {
+  if (DESCRIBED(self)) return described_type(plan_of(self), name);
+  return strcmp(name, "embedding") == 0 ? 0 : 8;
+}
+static int engine_mode(Impl *self, const char *name) {
+  if (DESCRIBED(self)) return is_output(name) ? 2 : 1;
+  return strcmp(name, "embedding") == 0 ? 2 : 1;
+}
 static Dims engine_profile_shape(Impl *self, const char *name, int profile, int selector) {
-  (void)self;
+  if (DESCRIBED(self)) return described_profile(plan_of(self), name, profile, selector);
   log_call("ICudaEngine::getProfileShape", "%s %d %d", name, profile, selector);
   return dims2(1 << (profile * 2 + selector), 512);
 }
 static int engine_tensors(Impl *self) { (void)self; return 3; }
 static const char *engine_tensor_name(Impl *self, int index) {
-  (void)self;
   static const char *names[] = {"input_ids", "attention_mask", "embedding"};
-  return names[index];
+  return DESCRIBED(self) ? described_name(plan_of(self), index) : names[index];
 }
-static int64_t engine_memory(Impl *self) { (void)self; return 5ll << 30; }
+static int64_t engine_memory(Impl *self) { return DESCRIBED(self) ? plan_of(self)->context_bytes : 5ll << 30; }
 static const Method engine_methods[TABLE_SIZE] = {
     AT(3, 3) = (Method)engine_context,        AT(8, 6) = (Method)engine_profiles,
     AT(16, 12) = (Method)engine_inspector,    AT(17, 13) = (Method)engine_shape,
@@ -320,9 +335,12 @@ static const Method engine_methods[TABLE_SIZE] = {
     AT(29, 25) = (Method)engine_tensor_name,  AT(50, 42) = (Method)engine_memory};
 static void *runtime_deserialize(Impl *self, const void *blob, size_t bytes) {
   (void)self;
-  log_call("IRuntime::deserializeCudaEngine", "%zu %.*s", bytes, (int)bytes, (const char *)blob);
+  log_call("IRuntime::deserializeCudaEngine", "%zu %.*s", bytes, bytes > 100 ? 100 : (int)bytes, (const char *)blob);
   if (mode.fail_engine) say(1, "The engine plan file is not compatible with this version of TensorRT");
-  return mode.fail_engine ? NULL : new_object("ICudaEngine", engine_methods);
+  if (mode.fail_engine) return NULL;
+  Object *engine = new_object("ICudaEngine", engine_methods);
+  engine->data = describe(blob, bytes);
+  return engine;
 }
 static int runtime_threads(Impl *self) { (void)self; return mode.bad_threads ? 0 : 1; }
 static const Method runtime_methods[TABLE_SIZE] = {
