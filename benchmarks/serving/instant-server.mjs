@@ -1,5 +1,6 @@
 // The real server with an engine that takes no time: what is left is the server's own work.
-//   node benchmarks/serving/instant-server.mjs --port 7830 [any flag of `serve`]
+//   node benchmarks/serving/instant-server.mjs [--stall] --port 7830 [any flag of `serve`]
+// --stall: the engine never answers, so that a queue once full stays full.
 import { homedir } from 'node:os'
 import { parseCommandLine } from '../../dist/cli/command.js'
 import { serveCommand } from '../../dist/cli/serve.js'
@@ -11,7 +12,9 @@ import { PipelineHost } from '../../dist/serving/pipeline/pipeline-host.js'
 import { createServer } from '../../dist/serving/server/create-server.js'
 import { createTokenizer } from '../../dist/serving/tokenizer/worker-tokenizer.js'
 
-const { config } = parseCommandLine(serveCommand, process.argv.slice(2), process.env)
+const flags = process.argv.slice(2)
+const isStalled = flags[0] === '--stall'
+const { config } = parseCommandLine(serveCommand, isStalled ? flags.slice(1) : flags, process.env)
 const cacheDir = defaultCacheDir(process.env, homedir())
 const model = await pullModel(config.model, { cacheDir })
 const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
@@ -32,6 +35,7 @@ const engine = {
     concurrency: 1,
   },
   embed({ cumulativeLengths }) {
+    if (isStalled) return new Promise(() => undefined)
     const rows = cumulativeLengths.length - 1
     return Promise.resolve({
       values: new Float32Array(rows * dimensions).fill(0.05),

@@ -212,6 +212,10 @@ export const configSchema = Type.Object(
       'Longest time that an idle connection stays open; keep it above that of a balancer in front',
       { default: 75_000, minimum: 100, needsRestart: true },
     ),
+    sendTimeoutMs: integer(
+      'Longest time in which a client may take nothing of its answer; then the connection is closed',
+      { default: 60_000, minimum: 100 },
+    ),
     // security
     apiKey: Type.Optional(
       string('A key that requests must bring as Authorization: Bearer or x-api-key', { secret: true }),

@@ -166,7 +166,7 @@ it('answers 2xx or a refusal with a code', { timeout: 60_000 }, async () => {
   expect(({} as { polluted?: boolean }).polluted).toBeUndefined()
   const alive = await tiny.server.app.inject({ method: 'POST', url: '/embed', payload: { inputs: 'a' } })
   expect(alive.statusCode).toBe(200)
-  expect(tiny.pipeline.pendingRequests).toBe(0)
+  expect(tiny.pipeline.queueState.requests).toBe(0)
 })
 
 /** The code, wherever the dialect has it. */

@@ -7,7 +7,7 @@ import { type ArithmeticServer, startArithmeticServer } from '../fixtures/start-
 
 const body = '{"inputs":[[3,4]],"normalize":false}'
 const embed = ({ url }: ArithmeticServer) => post(`${url}/embed`, body)
-const isBusy = ({ host }: ArithmeticServer) => host.current.pipeline.pendingRequests > 0
+const isBusy = ({ host }: ArithmeticServer) => host.current.pipeline.queueState.requests > 0
 
 /** A connection that was opened, and has carried one request or none. */
 async function openIdle(port: number, withRequest: boolean) {
@@ -54,9 +54,13 @@ describe('stopping', () => {
   })
 
   it('gives up on an engine that hangs: 503 in the dialect, and the number of those it refused', async () => {
-    const running = await startArithmeticServer({ drainTimeoutMs: 300 }, { durationMs: 60_000 })
+    const logged: string[] = []
+    const running = await startArithmeticServer(
+      { drainTimeoutMs: 300, logLevel: 'info' },
+      { durationMs: 60_000, logStream: { write: (line) => void logged.push(line) } },
+    )
     const answers = [embed(running), post(`${running.url}/v1/embeddings`, '{"input":"a"}')]
-    await expect.poll(() => running.host.current.pipeline.pendingRequests).toBe(2)
+    await expect.poll(() => running.host.current.pipeline.queueState.requests).toBe(2)
     expect(await running.server.close()).toBe(2)
     const [tei, openai] = await Promise.all(answers)
     expect([tei!.status, JSON.parse(tei!.body)]).toMatchObject([503, { code: 'SHUTTING_DOWN' }])
@@ -66,6 +70,8 @@ describe('stopping', () => {
     ])
     // Their places are free, as if the clients had left.
     await expect.poll(() => isBusy(running)).toBe(false)
+    const entries = logged.map((line) => JSON.parse(line) as { code?: string })
+    expect(entries.map(({ code }) => code)).toEqual(['SHUTTING_DOWN', 'SHUTTING_DOWN'])
   })
 
   it('is asked twice and stops once', async () => {

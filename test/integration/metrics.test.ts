@@ -128,9 +128,9 @@ describe('GET /metrics', () => {
     socket.write(
       `POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
     )
-    await expect.poll(() => tiny.pipeline.pendingRequests, { interval: 1 }).toBe(1)
+    await expect.poll(() => tiny.pipeline.queueState.requests, { interval: 1 }).toBe(1)
     socket.destroy()
-    await expect.poll(() => tiny.pipeline.pendingRequests, { interval: 1 }).toBe(0)
+    await expect.poll(() => tiny.pipeline.queueState.requests, { interval: 1 }).toBe(0)
     const exposed = await scrape(tiny)
     expect(exposed.value('embed_cancellations_total')).toBe(1)
     const labels = { route: '/embed', status: '499', outcome: 'REQUEST_CANCELLED' }

@@ -256,7 +256,7 @@ describe('server', () => {
       })
       socket.on('close', () => resolve())
     })
-    await expect.poll(() => tiny.pipeline.pendingRequests, { timeout: 5000 }).toBe(0)
+    await expect.poll(() => tiny.pipeline.queueState.requests, { timeout: 5000 }).toBe(0)
     expect((await post('/embed', { inputs: 'a' })).status).toBe(200)
   })
 })
@@ -301,7 +301,7 @@ describe('stopping', () => {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ inputs: Array.from({ length: 2000 }, () => 'the cat and the dog') }),
     })
-    await expect.poll(() => stopping.pipeline.pendingRequests, { interval: 1 }).toBe(1)
+    await expect.poll(() => stopping.pipeline.queueState.requests, { interval: 1 }).toBe(1)
     const closed = stopping.server.close()
     expect((await accepted).status).toBe(200)
     await closed

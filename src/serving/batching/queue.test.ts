@@ -97,6 +97,24 @@ describe('admission', () => {
     expect(queue.refusal).toMatchObject({ code: 'SHUTTING_DOWN' })
   })
 
+  it('tells whether a request of the usual size would be late', async () => {
+    const { admit, clock, queue } = createBatching(
+      { targetP95Ms: 100, maxQueuedRequests: 50, maxBatchTokens: 50, maxBatchSize: 1 },
+      ([length]) => length!,
+    )
+    for (let i = 0; i < 10; i++) {
+      void admit([40])
+      await clock.advance(50)
+    }
+    void admit([45])
+    void admit([10])
+    // 55 + 40 tokens take more than 90 ms; a request of the least size is taken when it asks for itself.
+    expect(queue.refusal).toMatchObject({ code: 'OVER_OBJECTIVE' })
+    const small = admit([1])
+    await clock.advance(100)
+    expect([await codeOf(small), queue.refusal]).toEqual(['resolved', undefined])
+  })
+
   it('frees the place of a request that is cancelled or late', async () => {
     const { admit, clock, engine, queue } = createBatching()
     void admit([2])

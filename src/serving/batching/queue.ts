@@ -68,6 +68,8 @@ export class RequestQueue {
   #requestCount = 0
   #tokenCount = 0
   #isClosed = false
+  /** Moving average of what requests ask for; 0 before the first. */
+  #usualTokens = 0
   /** The last refusal of `refusal`, and when it was made: under overload the error itself is a large part of its cost. */
   #lastRefusal: { readonly error: EmbedError; readonly madeMs: number } | undefined
   #onArrival: (inputs: number, priority: Priority) => void = noop
@@ -115,6 +117,7 @@ export class RequestQueue {
     if (this.#isClosed) throw new EmbedError('SHUTTING_DOWN', {})
     // An estimate does not tell that a request never fits: the exact count, once it is known, does.
     let tokens = estimatedTokens > this.#limits.maxQueuedTokens ? 1 : estimatedTokens
+    this.#usualTokens += (tokens - this.#usualTokens) * (this.#usualTokens === 0 ? 1 : usualTokensStep)
     this.#checkRoom(tokens, priority)
     this.#requestCount++
     this.#tokenCount += tokens
@@ -154,14 +157,18 @@ export class RequestQueue {
     }
   }
 
-  /** Why a request of the least size would be refused now; undefined when there is room. */
+  /** Why a normal request would be refused now, whatever its size or, by the objective, as one of the usual size: with
+   * the least size every second request would pass here under overload, only to be refused once it is read and parsed.
+   * Undefined when there is room. */
   get refusal(): EmbedError | undefined {
     const nowMs = this.#clock.nowMs()
     // What was true a moment ago may refuse a request too many, and is told to retry all the same.
     if (this.#lastRefusal !== undefined && nowMs - this.#lastRefusal.madeMs < refusalMemoryMs) {
       return this.#lastRefusal.error
     }
-    const error = this.#isClosed ? new EmbedError('SHUTTING_DOWN', {}) : this.#findRefusal(1, 'normal')
+    const error = this.#isClosed
+      ? new EmbedError('SHUTTING_DOWN', {})
+      : (this.#findFull(1, 0) ?? this.#findLate(this.#usualTokens, 'normal', 0))
     this.#lastRefusal = error === undefined ? undefined : { error, madeMs: nowMs }
     return error
   }
@@ -264,30 +271,35 @@ export class RequestQueue {
     return line
   }
 
-  #checkRoom(tokens: number, priority: Priority, ownRequests?: number): void {
-    const error = this.#findRefusal(tokens, priority, ownRequests)
+  /** @param ownRequests requests of the caller that are counted already */
+  #checkRoom(tokens: number, priority: Priority, ownRequests = 0): void {
+    const error = this.#findFull(tokens, ownRequests) ?? this.#findLate(tokens, priority, ownRequests)
     if (error !== undefined) throw error
   }
 
-  /** @param ownRequests requests of the caller that are counted already */
-  #findRefusal(tokens: number, priority: Priority, ownRequests = 0): EmbedError | undefined {
-    const { maxQueuedRequests, maxQueuedTokens, targetP95Ms } = this.#limits
+  #findFull(tokens: number, ownRequests: number): EmbedError | undefined {
+    const { maxQueuedRequests, maxQueuedTokens } = this.#limits
     const queuedRequests = this.#requestCount - ownRequests
     const queuedTokens = this.#tokenCount
-    if (queuedRequests >= maxQueuedRequests || queuedTokens + tokens > maxQueuedTokens) {
-      // By then half of what waits is done.
-      const retryAfterMs = clampRetryMs(this.#predictDrainMs(queuedTokens / 2))
-      return new EmbedError('QUEUE_FULL', {
-        queuedRequests,
-        maxQueuedRequests,
-        queuedTokens,
-        maxQueuedTokens,
-        retryAfterMs,
-      })
-    }
+    if (queuedRequests < maxQueuedRequests && queuedTokens + tokens <= maxQueuedTokens) return undefined
+    // By then half of what waits is done.
+    const retryAfterMs = clampRetryMs(this.#predictDrainMs(queuedTokens / 2))
+    return new EmbedError('QUEUE_FULL', {
+      queuedRequests,
+      maxQueuedRequests,
+      queuedTokens,
+      maxQueuedTokens,
+      retryAfterMs,
+    })
+  }
+
+  /** By the objective. */
+  #findLate(tokens: number, priority: Priority, ownRequests: number): EmbedError | undefined {
+    const { targetP95Ms } = this.#limits
+    const queuedRequests = this.#requestCount - ownRequests
     // What an idle server cannot do in time is taken all the same: refusing it would not help.
     if (targetP95Ms === undefined || priority === 'high' || queuedRequests === 0) return undefined
-    const drainMs = this.#predictDrainMs(queuedTokens + tokens)
+    const drainMs = this.#predictDrainMs(this.#tokenCount + tokens)
     const predictedMs = Math.round(this.#predictions.toP95Ms(drainMs))
     if (predictedMs <= targetP95Ms * queueShareOfTarget) return undefined
     const retryAfterMs = clampRetryMs(predictedMs - targetP95Ms * queueShareOfTarget)
@@ -304,6 +316,8 @@ export class RequestQueue {
 /** The rest of the time is for what lies outside: the request's way in, its parsing, the way out. */
 const queueShareOfTarget = 0.9
 const refusalMemoryMs = 2
+/** About the last 30 requests count. */
+const usualTokensStep = 1 / 32
 
 function clampRetryMs(ms: number): number {
   return Math.min(60_000, Math.max(100, Math.ceil(ms)))

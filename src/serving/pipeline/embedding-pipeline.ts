@@ -109,11 +109,6 @@ export class EmbeddingPipeline implements AsyncDisposable {
     )
   }
 
-  /** Requests accepted and not yet answered. */
-  get pendingRequests(): number {
-    return this.#queue.requestCount
-  }
-
   get queueState(): QueueState {
     const { requestCount, tokenCount, waitingCount } = this.#queue
     return { requests: requestCount, tokens: tokenCount, waitingInputs: waitingCount }

@@ -28,6 +28,7 @@ import { registerTeiRoutes } from './routes/tei.ts'
 import { registerAccessControl } from './security/access.ts'
 import { registerCors } from './security/cors.ts'
 import { Credentials } from './security/credentials.ts'
+import { limitSending } from './send-timeout.ts'
 import { trackRequests } from './track-requests.ts'
 
 export interface Server extends AsyncDisposable {
@@ -59,6 +60,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   const context = createContext(host)
   const credentials = await Credentials.load(config)
   let listener!: Listener
+  let refuses: ReturnType<typeof refuseEarly> | undefined
   const app = fastify({
     // stdout is for people; logs go where a supervisor expects them.
     logger:
@@ -75,7 +77,9 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     bodyLimit: config.maxBodyBytes,
     exposeHeadRoutes: true,
     serverFactory: (handle) => {
-      listener = new Listener(config, credentials.tls, handle)
+      listener = new Listener(config, credentials.tls, (request, response) => {
+        if (refuses?.(request, response) !== true) handle(request, response)
+      })
       return listener.main
     },
   })
@@ -93,11 +97,12 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     ? (await import('./prometheus.ts')).createServerMetrics(context, options.metricSources)
     : undefined
   app.addHook('onClose', async () => metrics?.[Symbol.dispose]())
-  observeRequestEnds(app, [
+  const onRequestEnd = [
     ...(metrics === undefined ? [] : [metrics.onRequestEnd]),
     ...(config.accessLog ? [writeAccessLog] : []),
     ...(tracing === undefined ? [] : [tracing.onRequestEnd]),
-  ])
+  ]
+  observeRequestEnds(app, onRequestEnd)
   app.setErrorHandler(handleError)
   app.setValidatorCompiler(compileBodyValidator)
   app.setNotFoundHandler((request) => {
@@ -108,14 +113,20 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     throw new EmbedError('METHOD_NOT_ALLOWED', { method: request.method, path, allowed })
   })
   parseJsonBodies(app, 'application/json')
-  // A connection that stays open after its last answer would keep the drain waiting.
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    // A connection that stays open after its last answer would keep the drain waiting.
     if (!host.isAccepting) void reply.header('connection', 'close')
+    limitSending(reply.raw, context.config.sendTimeoutMs)
+    done()
   })
   // Before the access control: a browser asks beforehand, and without a key.
   await registerCors(app, config.corsOrigins)
   registerAccessControl(app, context, credentials.keys)
-  refuseEarly(app, context)
+  refuses = refuseEarly(app, context, {
+    keys: credentials.keys,
+    onRequestEnd,
+    isTraced: tracing !== undefined,
+  })
 
   await app.register(fastifySwagger, {
     openapi: {

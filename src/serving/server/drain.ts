@@ -28,7 +28,11 @@ export async function drain(
   } while (performance.now() < deadlineMs)
 
   const late = [...inFlight]
-  for (const reply of late) if (!reply.sent) void reply.send(new EmbedError('SHUTTING_DOWN', {}))
+  for (const reply of late) {
+    const error = new EmbedError('SHUTTING_DOWN', {})
+    if (reply.abandon !== undefined) reply.abandon(error)
+    else if (!reply.sent) void reply.send(error)
+  }
   await settlesWithin(closed, flushTimeoutMs)
   return late.length
 }

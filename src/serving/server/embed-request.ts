@@ -108,8 +108,15 @@ async function whileConnected<Result>(
   const left = new AbortController()
   const onClose = (): void => left.abort()
   reply.raw.once('close', onClose)
+  // A drain that gives up answers through the handler: an answer behind its back would make its end an error.
+  const abandoned = new Promise<never>((_resolve, reject) => {
+    reply.abandon = (error) => {
+      reject(error)
+      left.abort()
+    }
+  })
   try {
-    return await run(left.signal)
+    return await Promise.race([run(left.signal), abandoned])
   } finally {
     reply.raw.off('close', onClose)
   }

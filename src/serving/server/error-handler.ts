@@ -80,21 +80,38 @@ export function isServerFault(code: string): boolean {
 
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const embedError = toEmbedError(error, request)
-  const dialect = dialectOf(request)
-  // Tells whose fault it is, whatever the dialect answers.
-  const ownStatus = statusByCode[embedError.code] ?? 500
-  const status = (dialect === 'tei' ? teiStatusByCode[embedError.code] : undefined) ?? ownStatus
   reply.errorCode = embedError.code
-  logFailure(embedError, ownStatus, request)
-  if (embedError.code === 'QUEUE_FULL' || embedError.code === 'OVER_OBJECTIVE') {
-    const { retryAfterMs } = (embedError as EmbedError<'QUEUE_FULL' | 'OVER_OBJECTIVE'>).details
-    void reply.header('retry-after', Math.ceil(retryAfterMs / 1000))
+  logFailure(embedError, request)
+  const { status, headers, body } = toErrorAnswer(embedError, dialectOf(request), request.id)
+  void reply.status(status).headers(headers).send(body)
+}
+
+export interface ErrorAnswer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: object
+}
+
+export function toErrorAnswer(error: EmbedError, dialect: Dialect, requestId: string): ErrorAnswer {
+  // Tells whose fault it is, whatever the dialect answers.
+  const ownStatus = statusByCode[error.code] ?? 500
+  const status = (dialect === 'tei' ? teiStatusByCode[error.code] : undefined) ?? ownStatus
+  const shown = ownStatus < 500 ? error : toPublicError(error, requestId)
+  return { status, headers: headersOf(error), body: toBody[dialect](shown, status, requestId) }
+}
+
+function headersOf(error: EmbedError): Record<string, string> {
+  switch (error.code) {
+    case 'QUEUE_FULL':
+    case 'OVER_OBJECTIVE': {
+      const { retryAfterMs } = (error as EmbedError<'QUEUE_FULL' | 'OVER_OBJECTIVE'>).details
+      return { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
+    }
+    case 'METHOD_NOT_ALLOWED':
+      return { allow: (error as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(',') }
+    default:
+      return {}
   }
-  if (embedError.code === 'METHOD_NOT_ALLOWED') {
-    void reply.header('allow', (embedError as EmbedError<'METHOD_NOT_ALLOWED'>).details.allowed.join(','))
-  }
-  const shown = ownStatus < 500 ? embedError : toPublicError(embedError, request.id)
-  void reply.status(status).send(toBody[dialect](shown, status, request.id))
 }
 
 function dialectOf({ routeOptions, url }: FastifyRequest): Dialect {
@@ -112,8 +129,9 @@ const toBody: Readonly<Record<Dialect, (error: EmbedError, status: number, reque
 
 /** Ours to mend are errors, with their stack; a full or stopping server is a warning. What the client did wrong is
  * told to the client alone: its message may quote the request. */
-function logFailure(error: EmbedError, status: number, { log }: FastifyRequest): void {
+function logFailure(error: EmbedError, { log }: FastifyRequest): void {
   const { code } = error
+  const status = statusByCode[code] ?? 500
   if (status === 503 || status === 504) log.warn({ code, status }, error.message)
   else if (status >= 500) log.error({ code, status, err: error }, error.message)
 }

@@ -10,7 +10,7 @@ declare module 'fastify' {
 }
 
 export interface RequestEnd {
-  readonly request: FastifyRequest
+  readonly request: Pick<FastifyRequest, 'method' | 'log'>
   /** Pattern of the route; 'unmatched' where there is none, so that what clients ask for makes no new label. */
   readonly route: string
   readonly status: number
@@ -27,19 +27,28 @@ export function observeRequestEnds(app: FastifyInstance, listeners: readonly Req
   if (listeners.length === 0) return
   app.addHook('onRequest', (request, reply, done) => {
     const startMs = performance.now()
+    // Ended is not enough: the rest of a long answer waits until its client takes it.
+    let isSent = false
+    const { socket } = request.raw
+    // Node says 'finish' of what it had to drop as well.
+    reply.raw.once('finish', () => (isSent = !socket.destroyed))
     // Comes once, whether the answer was sent or the client left.
     reply.raw.once('close', () => {
-      const end = toRequestEnd(request, reply, performance.now() - startMs)
+      const end = toRequestEnd(request, reply, isSent, performance.now() - startMs)
       for (const listener of listeners) listener(end)
     })
     done()
   })
 }
 
-function toRequestEnd(request: FastifyRequest, reply: FastifyReply, durationMs: number): RequestEnd {
+function toRequestEnd(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  isSent: boolean,
+  durationMs: number,
+): RequestEnd {
   const route = request.routeOptions.url ?? 'unmatched'
-  if (!reply.raw.writableEnded)
-    return { request, route, status: 499, outcome: 'REQUEST_CANCELLED', durationMs }
+  if (!isSent) return { request, route, status: 499, outcome: 'REQUEST_CANCELLED', durationMs }
   const status = reply.statusCode
   const outcome = reply.errorCode ?? (status < 400 ? 'ok' : `HTTP_${status}`)
   return { request, route, status, outcome, durationMs }

@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import type { RequestEndListener } from './request-end.ts'
 
-const requestIdHeader = 'x-request-id'
+export const requestIdHeader = 'x-request-id'
 
 /** Short, and nothing that could break a log line or a header. */
 const saneRequestId = /^[\w.:/+=@-]{1,128}$/

@@ -57,7 +57,7 @@ export function registerCohereRoutes(app: FastifyInstance, context: ServerContex
   for (const version of ['2', '1']) {
     const options = {
       schema: { body: bodySchema, tags: ['Cohere'] },
-      config: { dialect: 'cohere' as const },
+      config: { dialect: 'cohere', isEmbedding: true } as const,
     }
     app.post<{ Body: Body }>(`/v${version}/embed`, options, async (request, reply) => {
       const { body } = request

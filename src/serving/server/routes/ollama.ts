@@ -31,11 +31,12 @@ export async function registerOllamaRoutes(app: FastifyInstance, context: Server
   // Its documentation shows `curl -d` without a content type.
   parseJsonBodies(app, '*')
   const config = { dialect: 'ollama' as const }
+  const embeddingConfig = { ...config, isEmbedding: true } as const
   const tags = ['Ollama']
 
   app.post<{ Body: Static<typeof embedSchema> }>(
     '/api/embed',
-    { schema: { body: embedSchema, tags }, config },
+    { schema: { body: embedSchema, tags }, config: embeddingConfig },
     async (request, reply) => {
       const startMs = performance.now()
       const { body } = request
@@ -64,7 +65,7 @@ export async function registerOllamaRoutes(app: FastifyInstance, context: Server
 
   app.post<{ Body: Static<typeof legacySchema> }>(
     '/api/embeddings',
-    { schema: { body: legacySchema, tags }, config },
+    { schema: { body: legacySchema, tags }, config: embeddingConfig },
     async (request, reply) => {
       const { body } = request
       checkOllamaModel(context, body.model)

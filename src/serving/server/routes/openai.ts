@@ -27,7 +27,8 @@ const bodySchema = Type.Object(
 )
 
 export function registerOpenaiRoutes(app: FastifyInstance, context: ServerContext): void {
-  const options = { schema: { body: bodySchema, tags: ['OpenAI'] }, config: { dialect: 'openai' as const } }
+  const config = { dialect: 'openai', isEmbedding: true } as const
+  const options = { schema: { body: bodySchema, tags: ['OpenAI'] }, config }
   for (const path of ['/v1/embeddings', '/embeddings']) {
     app.post<{ Body: Static<typeof bodySchema> }>(path, options, async (request, reply) => {
       const { body } = request

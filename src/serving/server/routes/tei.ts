@@ -52,7 +52,7 @@ const vertexSchema = Type.Object(
 const maxTokenOutputInputs = 32
 
 export function registerTeiRoutes(app: FastifyInstance, context: ServerContext): void {
-  const config = { dialect: 'tei' as const }
+  const config = { dialect: 'tei', isEmbedding: true } as const
   const tags = ['TEI']
 
   for (const path of ['/embed', '/', '/invocations']) {

@@ -1,4 +1,5 @@
 /** Who may use which route. Without a word of its own a route asks for a key. */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { EmbedError } from '../../../errors.ts'
 import type { ServerContext } from '../context.ts'
@@ -23,11 +24,8 @@ export function registerAccessControl(app: FastifyInstance, context: ServerConte
         new EmbedError('ROUTE_NOT_FOUND', { method: request.method, path: request.url.split('?')[0]! }),
       )
     }
-    const candidates = candidatesOf(request)
-    // No early exit here either: every candidate is compared with every key.
-    const known = candidates.filter((candidate) => keys.includes(candidate))
-    if (known.length > 0) return done()
-    const isGiven = candidates.length > 0
+    if (bringsKey(request.headers, keys)) return done()
+    const isGiven = candidatesOf(request.headers).length > 0
     void reply.header(
       'www-authenticate',
       `Bearer realm="akidb-embedding"${isGiven ? ', error="invalid_token"' : ''}`,
@@ -43,7 +41,13 @@ function accessOf(request: FastifyRequest, { config }: ServerContext): 'open' | 
   return access === 'metrics' ? config.metricsAccess : 'key'
 }
 
-function candidatesOf({ headers }: FastifyRequest): string[] {
+/** One of the keys is there. */
+export function bringsKey(headers: IncomingHttpHeaders, keys: ApiKeys): boolean {
+  // No early exit: every candidate is compared with every key.
+  return candidatesOf(headers).filter((candidate) => keys.includes(candidate)).length > 0
+}
+
+function candidatesOf(headers: IncomingHttpHeaders): string[] {
   const bearer = /^bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1]
   const own = headers['x-api-key']
   return [bearer, own].filter((candidate) => typeof candidate === 'string')
