@@ -60,7 +60,7 @@ export async function exportOnnx(
   const { precision = 'fp32', output = 'tokens', inputs = 'ids' } = options
   if (family === 'qwen3' && precision === 'fp16') {
     const reason =
-      'its residual stream leaves the range of fp16 on real texts, which gives NaN; bf16 is as fast'
+      'what its layers give leaves the range of fp16 on real texts, which ends in NaN; bf16 is as fast'
     throw new EmbedError('PRECISION_UNSUPPORTED', { architecture: config.architecture, precision, reason })
   }
   await using tensors = await openSafetensors(spec.files.weights)

@@ -4,7 +4,8 @@ import type { Pooling } from '../spec.ts'
 export const exportPrecisions = ['fp32', 'bf16', 'fp16', 'fp8'] as const
 export type ExportPrecision = (typeof exportPrecisions)[number]
 
-/** The type of matrix products, attention and the residual stream; norms are always f32. */
+/** The type of matrix products and attention; norms and the residual stream are always f32, which TensorRT makes no slower
+ * (bf16, 6 layers of Qwen3-4B, 32 x 512 tokens on an H100: 26.60 ms, with bf16 residuals 26.49). */
 export type ArithmeticType = 'float' | 'float16' | 'bfloat16'
 
 export const arithmeticTypes: Readonly<Record<ExportPrecision, ArithmeticType>> = {

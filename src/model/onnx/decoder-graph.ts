@@ -56,7 +56,8 @@ export function buildDecoderGraph(
   const { type, output, pooling } = options
   const graph = new GraphBuilder('decoder')
   const decoder = { graph, shape, weights, type, linears: new Linears(graph, weights, options) }
-  let hidden = embed(decoder, options.inputs)
+  const rows = embed(decoder, options.inputs)
+  let hidden = graph.cast(rows, type, 'float', 'embeddings.wide')
   graph.input('attention_mask', 'int64', ['batch', 'sequence'])
   const positions = countPositions(graph)
   const rotary = rotate(decoder, positions)
@@ -69,10 +70,10 @@ export function buildDecoderGraph(
   }
   if (output === 'tokens') {
     graph.output(tokensOutput, 'float', ['batch', 'sequence', shape.hiddenSize])
-    rmsNorm(decoder, hidden, 'norm', tokensOutput, 'float')
+    rmsNorm(decoder, hidden, 'norm', tokensOutput, { to: 'float' })
   } else {
     graph.output(pooledOutput, 'float', ['batch', shape.hiddenSize])
-    const normed = rmsNorm(decoder, hidden, 'norm', 'final.output', 'float')
+    const normed = rmsNorm(decoder, hidden, 'norm', 'final.output', { to: 'float' })
     if (index === undefined) meanOverTokens(graph, normed, pooledOutput)
     else graph.node('Squeeze', [normed, graph.integers('axis.1', [1])], pooledOutput)
   }
@@ -147,14 +148,14 @@ function selectQueries({ graph, type }: Decoder, rotary: Rotary, index: string):
   }
 }
 
-/** The residual stream after attention: of all tokens, or [batch, 1, hiddenSize] of the one that is asked for. */
+/** The residual stream, in f32, after attention: of all tokens, or [batch, 1, hiddenSize] of the one that is asked for. */
 function attend(decoder: Decoder, layer: number, input: string, rotary: Rotary, queries: Queries): string {
   const { graph, shape, type } = decoder
   const { hiddenSize, headCount, keyValueHeadCount, headSize } = shape
   const at = `layer.${layer}.attention`
   const stored = `layers.${layer}.self_attn`
   const width = headCount * headSize
-  const normed = rmsNorm(decoder, input, `layers.${layer}.input_layernorm`, `${at}.input`, type)
+  const normed = rmsNorm(decoder, input, `layers.${layer}.input_layernorm`, `${at}.input`, { to: type })
   const projected = project(decoder, layer, normed, queries.index)
   const heads = (part: 'query' | 'key' | 'value', count: number) => {
     const split = graph.integers(`shape.heads.${count}`, [0, 0, count, headSize])
@@ -164,7 +165,11 @@ function attend(decoder: Decoder, layer: number, input: string, rotary: Rotary, 
     graph.node('Transpose', [value], `${value}.transposed`, { perm: { ints: perm } })
   const normedHeads = (part: 'query' | 'key', count: number) => {
     const norm = `${stored}.${part === 'query' ? 'q_norm' : 'k_norm'}`
-    const normedPart = rmsNorm(decoder, heads(part, count), norm, `${at}.${part}.normed`, type, headSize)
+    const normedPart = rmsNorm(decoder, heads(part, count), norm, `${at}.${part}.normed`, {
+      from: type,
+      to: type,
+      size: headSize,
+    })
     return transposed(normedPart, [0, 2, 1, 3])
   }
   const query = applyRotary(decoder, normedHeads('query', headCount), queries.rotary)
@@ -191,7 +196,7 @@ function attend(decoder: Decoder, layer: number, input: string, rotary: Rotary, 
   })
   const { index } = queries
   const residual = index === undefined ? input : selectToken(graph, input, index, `${at}.residual`)
-  return graph.node('Add', [residual, output], `${at}.sum`)
+  return graph.node('Add', [residual, graph.cast(output, type, 'float', `${at}.dense.wide`)], `${at}.sum`)
 }
 
 /** Queries, keys and values in one product; where one token is asked for, its query apart from all keys and values. */
@@ -254,7 +259,7 @@ function feedForward(decoder: Decoder, layer: number, input: string): string {
   const { hiddenSize, intermediateSize } = shape
   const at = `layer.${layer}`
   const stored = `layers.${layer}`
-  const normed = rmsNorm(decoder, input, `${stored}.post_attention_layernorm`, `${at}.input`, type)
+  const normed = rmsNorm(decoder, input, `${stored}.post_attention_layernorm`, `${at}.input`, { to: type })
   const both = linears.apply(normed, {
     name: `${at}.gate_up`,
     stored: [`${stored}.mlp.gate_proj`, `${stored}.mlp.up_proj`],
@@ -276,29 +281,30 @@ function feedForward(decoder: Decoder, layer: number, input: string): string {
     outputs: [hiddenSize],
     hasBias: false,
   })
-  return graph.node('Add', [input, down], `${at}.output`)
+  return graph.node('Add', [input, graph.cast(down, type, 'float', `${at}.down.wide`)], `${at}.output`)
 }
 
 /** x / sqrt(mean(x^2) + epsilon) * gamma over the last axis, in f32 whatever goes in. */
 function rmsNorm(
-  { graph, shape, weights, type }: Decoder,
+  { graph, shape, weights }: Decoder,
   input: string,
   stored: string,
   name: string,
-  outputType: ArithmeticType,
-  size = shape.hiddenSize,
+  {
+    from = 'float',
+    to,
+    size = shape.hiddenSize,
+  }: { from?: ArithmeticType; to: ArithmeticType; size?: number },
 ): string {
   const tensor = weights.get(`${stored}.weight`, [size])
   const gamma = graph.weight(`${name}.gamma`, [size], 'float', () => loadAsStored(tensor, 'float'))
-  const wide = graph.cast(input, type, 'float', `${name}.wide`)
+  const wide = graph.cast(input, from, 'float', `${name}.wide`)
   const squares = graph.node('Pow', [wide, graph.scalar('two', 2)], `${name}.squares`)
   const mean = graph.node('ReduceMean', [squares, graph.integers('axis.last', [-1])], `${name}.mean`)
-  const sum = graph.node(
-    'Add',
-    [mean, graph.scalar('rms_norm_epsilon', shape.rmsNormEpsilon)],
-    `${name}.variance`,
-  )
-  const normed = graph.node('Div', [wide, graph.node('Sqrt', [sum], `${name}.root`)], `${name}.normed`)
-  if (outputType === 'float') return graph.node('Mul', [normed, gamma], name)
-  return graph.cast(graph.node('Mul', [normed, gamma], `${name}.scaled`), 'float', outputType, name)
+  const epsilon = graph.scalar('rms_norm_epsilon', shape.rmsNormEpsilon)
+  const variance = graph.node('Add', [mean, epsilon], `${name}.variance`)
+  const root = graph.node('Sqrt', [variance], `${name}.root`)
+  const normed = graph.node('Div', [wide, root], `${name}.normed`)
+  if (to === 'float') return graph.node('Mul', [normed, gamma], name)
+  return graph.cast(graph.node('Mul', [normed, gamma], `${name}.scaled`), 'float', to, name)
 }

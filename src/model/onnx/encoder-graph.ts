@@ -76,7 +76,7 @@ export function buildEncoderGraph(
     const isLast = layer === shape.layerCount - 1
     const attended = attend(encoder, layer, hidden, mask, bias)
     const name = isLast && output === 'tokens' ? tokensOutput : `layer.${layer}.output`
-    hidden = feedForward(encoder, layer, attended, name, isLast ? 'float' : type)
+    hidden = feedForward(encoder, layer, attended, name)
   }
   if (output === 'tokens') {
     graph.output(tokensOutput, 'float', ['batch', 'sequence', shape.hiddenSize])
@@ -128,7 +128,12 @@ function addPositions(encoder: Encoder, word: string, sequence: string): string 
           'embeddings.position.rows',
         )
   const sum = graph.node('Add', [word, position], 'embeddings.sum')
-  return layerNorm(encoder, sum, 'embeddings.LayerNorm', 'embeddings.output', type)
+  return layerNorm(
+    encoder,
+    graph.cast(sum, type, 'float', 'embeddings.wide'),
+    'embeddings.LayerNorm',
+    'embeddings.output',
+  )
 }
 
 /** The n-th real token has position padTokenId + n, padding has padTokenId, on whichever side it is. */
@@ -189,8 +194,9 @@ function attend(
   const at = `layer.${layer}.attention`
   const stored = `encoder.layer.${layer}.attention`
   const width = headCount * headSize
+  const narrowed = graph.cast(input, 'float', type, `${at}.input`)
   const project = (part: 'query' | 'key' | 'value', perm: readonly number[]) => {
-    const flat = linears.apply(input, {
+    const flat = linears.apply(narrowed, {
       name: `${at}.${part}`,
       inputName: `${at}.qkv`,
       stored: [`${stored}.${names[part]}`],
@@ -222,22 +228,16 @@ function attend(
     outputs: [hiddenSize],
     hasBias: true,
   })
-  const sum = graph.node('Add', [output, input], `${at}.sum`)
-  return layerNorm(encoder, sum, `${stored}.${names.layerNorm}`, `${at}.output`, type)
+  const sum = graph.node('Add', [graph.cast(output, type, 'float', `${at}.dense.wide`), input], `${at}.sum`)
+  return layerNorm(encoder, sum, `${stored}.${names.layerNorm}`, `${at}.output`)
 }
 
-function feedForward(
-  encoder: Encoder,
-  layer: number,
-  input: string,
-  outputName: string,
-  outputType: ArithmeticType,
-): string {
-  const { graph, shape, linears } = encoder
+function feedForward(encoder: Encoder, layer: number, input: string, outputName: string): string {
+  const { graph, shape, linears, type } = encoder
   const { hiddenSize, intermediateSize } = shape
   const at = `layer.${layer}`
   const stored = `encoder.${at}`
-  const up = linears.apply(input, {
+  const up = linears.apply(graph.cast(input, 'float', type, `${at}.input`), {
     name: `${at}.up`,
     stored: [`${stored}.intermediate.dense`],
     inputs: hiddenSize,
@@ -253,18 +253,12 @@ function feedForward(
     outputs: [hiddenSize],
     hasBias: true,
   })
-  const sum = graph.node('Add', [down, input], `${at}.sum`)
-  return layerNorm(encoder, sum, `${stored}.output.LayerNorm`, outputName, outputType)
+  const sum = graph.node('Add', [graph.cast(down, type, 'float', `${at}.down.wide`), input], `${at}.sum`)
+  return layerNorm(encoder, sum, `${stored}.output.LayerNorm`, outputName)
 }
 
-/** Over the last axis, in f32 whatever goes in. */
-function layerNorm(
-  { graph, shape, weights, type }: Encoder,
-  input: string,
-  stored: string,
-  name: string,
-  outputType: ArithmeticType,
-): string {
+/** Over the last axis, f32 in and out. */
+function layerNorm({ graph, shape, weights }: Encoder, input: string, stored: string, name: string): string {
   const size = [shape.hiddenSize]
   const load = (part: 'weight' | 'bias') => {
     const tensor = weights.get(`${stored}.${part}`, size)
@@ -273,8 +267,5 @@ function layerNorm(
   const gamma = graph.weight(`${name}.gamma`, size, 'float', load('weight'))
   const beta = graph.weight(`${name}.beta`, size, 'float', load('bias'))
   const attributes = { axis: { int: -1 }, epsilon: { float: shape.layerNormEpsilon } }
-  const wide = graph.cast(input, type, 'float', `${name}.wide`)
-  const normed = outputType === 'float' ? name : `${name}.normed`
-  graph.node('LayerNormalization', [wide, gamma, beta], normed, attributes)
-  return graph.cast(normed, 'float', outputType, name)
+  return graph.node('LayerNormalization', [input, gamma, beta], name, attributes)
 }

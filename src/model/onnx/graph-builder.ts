@@ -25,6 +25,7 @@ export class GraphBuilder {
   readonly #nodes: OnnxNode[] = []
   readonly #inputs: OnnxValue[] = []
   readonly #outputs: OnnxValue[] = []
+  readonly #computed = new Set<string>()
   readonly #initializers = new Map<string, Initializer>()
 
   constructor(name: string) {
@@ -47,15 +48,14 @@ export class GraphBuilder {
     output: string,
     attributes: Readonly<Record<string, Attribute>> = {},
   ): string {
-    this.#nodes.push({ name: output, opType, inputs, outputs: [output], attributes })
+    this.#add(opType, inputs, [output], attributes)
     return output
   }
 
   /** Cuts the last axis into parts of `sizes`. @returns `outputs` */
   split(input: string, sizes: readonly number[], outputs: readonly string[]): readonly string[] {
     const parts = this.integers(`sizes.${sizes.join('.')}`, sizes)
-    const attributes = { axis: { int: -1 } }
-    this.#nodes.push({ name: outputs[0]!, opType: 'Split', inputs: [input, parts], outputs, attributes })
+    this.#add('Split', [input, parts], outputs, { axis: { int: -1 } })
     return outputs
   }
 
@@ -101,6 +101,20 @@ export class GraphBuilder {
       outputs: this.#outputs,
       initializers: [...this.#initializers.values()],
     }
+  }
+
+  #add(
+    opType: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attributes: Readonly<Record<string, Attribute>>,
+  ): void {
+    for (const output of outputs) {
+      // Some runtimes take a graph with two values of one name, and compute one of them.
+      if (this.#computed.has(output)) throw new RangeError(`${output} is computed twice`)
+      this.#computed.add(output)
+    }
+    this.#nodes.push({ name: outputs[0]!, opType, inputs, outputs, attributes })
   }
 
   #constant(initializer: Initializer): string {

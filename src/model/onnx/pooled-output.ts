@@ -17,7 +17,7 @@ export function pooledTokenIndex(graph: GraphBuilder, pooling: Pooling): string 
 
 /** [batch, sequence, n] -> [batch, 1, n]: the token at `index` int64 [batch, 1]. */
 export function selectToken(graph: GraphBuilder, input: string, index: string, output: string): string {
-  const wide = graph.node('Unsqueeze', [index, graph.integers('axis.2', [2])], `${output}.index`)
+  const wide = graph.node('Unsqueeze', [index, graph.integers('axis.2', [2])], `${output}.place`)
   return graph.node('GatherND', [input, wide], output, { batch_dims: { int: 1 } })
 }
 
