@@ -37,9 +37,17 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
     room: 'engines/rectangular/',
     imports: ['errors.ts', 'model/', 'engines/engine.ts', 'engines/vectors.ts', 'engines/pooling/'],
   },
+  { room: 'engines/calibration/', imports: ['errors.ts', 'model/'] },
   ...['onnx', 'openvino'].map((engine) => ({
     room: `engines/${engine}/`,
-    imports: ['errors.ts', 'model/', 'hardware/', 'engines/engine.ts', 'engines/rectangular/'],
+    imports: [
+      'errors.ts',
+      'model/',
+      'hardware/',
+      'engines/engine.ts',
+      'engines/rectangular/',
+      'engines/calibration/',
+    ],
   })),
   {
     room: 'engines/tensorrt/',

@@ -30,10 +30,17 @@ export interface ExportOptions {
   readonly inputs?: GraphInput
   /** Needed at fp8, not used otherwise. */
   readonly scales?: ActivationScales | undefined
+  /** Adds the output activation_amax f32 [linear layers], for calibration. */
+  readonly observe?: boolean
   /** Weights of this many bytes or more go to `<outPath>.data`. Default 2 GB, near the end of protobuf. */
   readonly maxInlineBytes?: number
   readonly onProgress?: ((progress: WriteProgress) => void) | undefined
   readonly signal?: AbortSignal | undefined
+}
+
+export interface ExportedGraph {
+  /** In the order of activation_amax: 'layer.0.attention.qkv', … */
+  readonly linearLayers: readonly string[]
 }
 
 /** Writes the model's graph and weights as ONNX: input_ids and attention_mask int64 [batch, sequence], padding at the end
@@ -46,7 +53,7 @@ export async function exportOnnx(
   spec: ModelSpec,
   outPath: string,
   options: ExportOptions = {},
-): Promise<void> {
+): Promise<ExportedGraph> {
   const config = await readHfConfig(spec.folder, spec.files.config)
   const family = familyOf(config)
   if (family === undefined) {
@@ -57,7 +64,7 @@ export async function exportOnnx(
     const fix = 'the ONNX graph is made from it; pull the whole model'
     throw new EmbedError('MODEL_FILE_MISSING', { folder: spec.folder, file: 'model.safetensors', fix })
   }
-  const { precision = 'fp32', output = 'tokens', inputs = 'ids' } = options
+  const { precision = 'fp32', output = 'tokens', inputs = 'ids', observe = false } = options
   if (family === 'qwen3' && precision === 'fp16') {
     const reason =
       'what its layers give leaves the range of fp16 on real texts, which ends in NaN; bf16 is as fast'
@@ -69,10 +76,12 @@ export async function exportOnnx(
     output,
     inputs,
     pooling: spec.pooling,
+    observe,
     inputScale: precision === 'fp8' ? toInputScale(options.scales) : undefined,
   })
   const metadata = { precision, output, inputs, model: spec.contentHash }
   await writeOnnxModel(graph, versions, outPath, { ...options, metadata })
+  return { linearLayers: graph.linearLayers }
 }
 
 function buildGraph(

@@ -31,6 +31,8 @@ export interface GraphOptions {
   readonly inputs: GraphInput
   /** Set for E4M3. @see LinearOptions */
   readonly inputScale?: ((inputName: string) => number) | undefined
+  /** Adds the output activation_amax. */
+  readonly observe?: boolean
 }
 
 /** Added to the scores of what must not be seen: finite in every type, and far below any score. */

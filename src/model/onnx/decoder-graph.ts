@@ -1,3 +1,4 @@
+import { addAmaxOutput } from './amax-output.ts'
 import { type ArithmeticType, type GraphInput, type GraphOptions, maskedScore } from './arithmetic.ts'
 import { toBytes } from './element-types.ts'
 import { GraphBuilder, type OnnxGraph } from './graph-builder.ts'
@@ -77,7 +78,9 @@ export function buildDecoderGraph(
     if (index === undefined) meanOverTokens(graph, normed, pooledOutput)
     else graph.node('Squeeze', [normed, graph.integers('axis.1', [1])], pooledOutput)
   }
-  return graph.build()
+  const { inputs } = decoder.linears
+  if (options.observe === true) addAmaxOutput(graph, inputs, type)
+  return graph.build(inputs.keys())
 }
 
 function embed({ graph, shape, weights, type }: Decoder, inputs: GraphInput): string {

@@ -1,3 +1,4 @@
+import { addAmaxOutput } from './amax-output.ts'
 import { type ArithmeticType, type GraphOptions, maskedScore } from './arithmetic.ts'
 import { narrow, toBytes } from './element-types.ts'
 import { GraphBuilder, type OnnxGraph } from './graph-builder.ts'
@@ -89,7 +90,9 @@ export function buildEncoderGraph(
       graph.node('Squeeze', [selected, graph.integers('axis.1', [1])], pooledOutput)
     }
   }
-  return graph.build()
+  const { inputs } = encoder.linears
+  if (options.observe === true) addAmaxOutput(graph, inputs, type)
+  return graph.build(inputs.keys())
 }
 
 function embedWords({ graph, shape, weights, type }: Encoder, inputs: GraphOptions['inputs']): string {

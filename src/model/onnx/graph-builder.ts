@@ -16,6 +16,8 @@ export interface OnnxGraph {
   readonly inputs: readonly OnnxValue[]
   readonly outputs: readonly OnnxValue[]
   readonly initializers: readonly Initializer[]
+  /** Keys of the linear layers' inputs, in the order of activation_amax. */
+  readonly linearLayers: readonly string[]
 }
 
 /** Collects nodes in the order they run. A node is named after its first output, and names are given by the caller:
@@ -93,13 +95,14 @@ export class GraphBuilder {
     return this.#constant({ name, type: 'int64', shape, byteLength: bytes.length, load })
   }
 
-  build(): OnnxGraph {
+  build(linearLayers: Iterable<string>): OnnxGraph {
     return {
       name: this.#name,
       nodes: this.#nodes,
       inputs: this.#inputs,
       outputs: this.#outputs,
       initializers: [...this.#initializers.values()],
+      linearLayers: [...linearLayers],
     }
   }
 
