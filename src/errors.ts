@@ -113,6 +113,10 @@ const messages = {
   TENSORRT_FAILED: (d: { api: string; reason: string }) => `TensorRT's ${d.api} failed: ${d.reason}`,
   ONNX_NOT_PARSED: (d: { path: string; errors: readonly string[] }) =>
     `TensorRT cannot read ${d.path}:${lines(d.errors)}`,
+  ENGINE_BUILD_FAILED: (d: { onnx: string; reason: string; fix: string }) =>
+    `TensorRT cannot build an engine of ${d.onnx}: ${d.reason}; ${d.fix}`,
+  PLAN_UNUSABLE: (d: { path: string; reason: string; fix?: string }) =>
+    `the plan ${d.path} cannot be used: ${d.reason}; ${d.fix ?? "'akidb-embedding build' makes one for this machine"}`,
   USED_AFTER_FREE: (d: { resource: string }) => `${d.resource} was used after it was freed. This is a bug.`,
   LIBRARY_NOT_FOUND: (d: { library: string; searched: readonly string[]; fix: string }) =>
     `${d.library} was not found; searched:${lines(d.searched)}\n${d.fix}`,

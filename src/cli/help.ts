@@ -5,7 +5,7 @@ import type { Command } from './command.ts'
 const nameWidth = 34
 
 export function formatProgramHelp(commands: readonly Command[], version: string): string {
-  const rows = commands.map((command) => `  ${command.name.padEnd(14)} ${command.summary}`)
+  const rows = commands.map((command) => `  ${command.name.padEnd(16)} ${command.summary}`)
   return [
     `akidb-embedding ${version}: text embeddings as fast as the machine allows`,
     '',

@@ -4,6 +4,7 @@ import { homedir } from 'node:os'
 import { findNearestName } from '../config/nearest-name.ts'
 import { EmbedError, type ErrorCode, toReason } from '../errors.ts'
 import { type Command, parseCommandLine } from './command.ts'
+import { hideOtherDevices } from './visible-device.ts'
 import { formatCommandHelp, formatProgramHelp } from './help.ts'
 
 /** Loaded when asked for: an error message does not wait for an HTTP server's modules. */
@@ -12,6 +13,9 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   embed: async () => (await import('./embed.ts')).embedCommand,
   pull: async () => (await import('./pull.ts')).pullCommand,
   'pull-runtime': async () => (await import('./pull-runtime.ts')).pullRuntimeCommand,
+  build: async () => (await import('./build.ts')).buildCommand,
+  'verify-precision': async () => (await import('./verify-precision.ts')).verifyPrecisionCommand,
+  engines: async () => (await import('./engines.ts')).enginesCommand,
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 }
 
@@ -50,7 +54,13 @@ async function main(args: readonly string[]): Promise<number> {
       stop.abort()
     })
   }
-  const parse = () => parseCommandLine(command, rest, process.env)
+  const environment = { ...process.env }
+  const parse = () => {
+    const parsed = parseCommandLine(command, rest, environment)
+    Object.assign(process.env, hideOtherDevices(parsed.config.deviceId, environment))
+    // The first of those that are shown now.
+    return { ...parsed, config: Object.freeze({ ...parsed.config, deviceId: 0 }) }
+  }
   return command.run({
     ...parse(),
     reloadConfig: () => parse().config,

@@ -123,7 +123,7 @@ function toMegabytes(bytes: number): string {
 }
 
 /** 4000 -> '1 h 7 min' */
-function toDuration(seconds: number): string {
+export function toDuration(seconds: number): string {
   const whole = Math.ceil(seconds)
   if (whole < 60) return `${whole} s`
   const minutes = Math.floor(whole / 60)

@@ -1,36 +1,8 @@
 /** One schema gives the types, the validation, the command line flags, the environment variables, the table in
  * docs/configuration.md and (through `tunable`) the tuner's search space. */
 import { type Static, Type } from 'typebox'
-
-/** What a knob tells beyond JSON Schema. */
-interface KnobExtras {
-  /** Unit of the value where its name does not end in one. */
-  unit?: string
-  /** Candidate values that the tuner may try. */
-  tunable?: readonly (number | string | boolean)[]
-  /** Kept out of printed configurations. */
-  secret?: boolean
-  /** Environment variable, where the field has a name for it already. */
-  variable?: string
-  /** A reload (SIGHUP) cannot change it. */
-  needsRestart?: true
-  /** Name of the value in --help. */
-  placeholder?: string
-}
-
-const string = (description: string, extras: KnobExtras & { default?: string } = {}) =>
-  Type.String({ description, minLength: 1, ...extras })
-const integer = (
-  description: string,
-  extras: KnobExtras & { default?: number; minimum: number; maximum?: number },
-) => Type.Integer({ description, ...extras })
-const flag = (description: string, extras: KnobExtras = {}) =>
-  Type.Boolean({ description, default: false, ...extras })
-const choice = <const Values extends readonly string[]>(
-  values: Values,
-  description: string,
-  extras: KnobExtras & { default: Values[number] },
-) => Type.Unsafe<Values[number]>({ type: 'string', enum: values, description, ...extras })
+import { choice, flag, integer, type KnobExtras, string } from './knob.ts'
+import { tensorrtKnobs } from './tensorrt-knobs.ts'
 
 export const configSchema = Type.Object(
   {
@@ -62,8 +34,8 @@ export const configSchema = Type.Object(
       },
     ),
     precision: choice(
-      ['auto', 'fp32', 'bf16', 'fp16'],
-      'Arithmetic of the engine; auto takes bf16 where the CPU has it and the golden vectors agree, else fp32',
+      ['auto', 'fp32', 'bf16', 'fp16', 'fp8'],
+      'Arithmetic of the engine; auto takes bf16 where the machine has it and the golden vectors agree, else fp32; fp8 needs TensorRT',
       { default: 'auto', tunable: ['fp32', 'bf16'] },
     ),
     minCosine: Type.Number({
@@ -89,6 +61,8 @@ export const configSchema = Type.Object(
     openvinoLibrary: Type.Optional(
       string('Path of libopenvino_c.so, when it is not where doctor looks', { placeholder: 'file' }),
     ),
+    // tensorrt
+    ...tensorrtKnobs,
     // batching
     maxBatchSize: integer('Most sequences in one batch', {
       default: 32,

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Type } from 'typebox'
 import { Check } from 'typebox/value'
 import { toWriteError } from './file-error.ts'
-import { type LockOptions, acquireLock } from './lock.ts'
+import { type LockOptions, withLock } from './lock.ts'
 
 const completeMarkerSchema = Type.Object({
   source: Type.Union([Type.Literal('hub'), Type.Literal('pypi')]),
@@ -50,12 +50,7 @@ export async function fillOnce(
 ): Promise<Filled> {
   const found = await readComplete(folder)
   if (found !== undefined) return { marker: found, wasThere: true }
-  const lock = await acquireLock(`${folder}.lock`, options)
-  try {
-    return await fillLocked(folder, fill)
-  } finally {
-    await lock[Symbol.asyncDispose]()
-  }
+  return withLock(`${folder}.lock`, options, () => fillLocked(folder, fill))
 }
 
 async function fillLocked(folder: string, fill: () => Promise<FilledFolder>): Promise<Filled> {

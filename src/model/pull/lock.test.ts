@@ -43,9 +43,13 @@ test('only one holder at a time, and nothing is left behind', async () => {
 test('gives up after maxWaitMs and names the holder', async () => {
   await using lock = await acquireLock(path, fast)
   expect(lock).toBeDefined()
-  const error = await failureOf(acquireLock(path, { ...fast, maxWaitMs: 50 }))
+  const waitedFor: string[] = []
+  const onWait = (name: string) => waitedFor.push(name)
+  const error = await failureOf(acquireLock(path, { ...fast, maxWaitMs: 50, onWait }))
   expect(error.code).toBe('CACHE_LOCKED')
-  expect(error.message).toContain(`process ${process.pid} on ${hostname()}`)
+  const name = `process ${process.pid} on ${hostname()}`
+  expect(error.message).toContain(name)
+  expect(waitedFor).toEqual([name])
 })
 
 test('an abort ends the wait', async () => {

@@ -13,13 +13,16 @@ export interface LockOptions {
   /** A lock whose holder has not touched it for so long is taken over. Default 30000. */
   readonly staleAfterMs?: number
   readonly pollMs?: number
+  /** Called once when another holder is waited for, with its name. */
+  readonly onWait?: (holder: string) => void
 }
 
 /** Takes an exclusive lock between processes, also on a volume that several hosts share: a file with pid and host that
  * its holder touches while it lives. Waits for another holder; one that died is replaced. The caller disposes it.
  * @throws {EmbedError} CACHE_LOCKED after maxWaitMs, REQUEST_CANCELLED, NO_SPACE, FILE_UNWRITABLE */
 export async function acquireLock(path: string, options: LockOptions = {}): Promise<AsyncDisposable> {
-  const { signal, maxWaitMs = 30 * 60_000, staleAfterMs = 30_000, pollMs = 250 } = options
+  const { signal, maxWaitMs = 30 * 60_000, staleAfterMs = 30_000, pollMs = 250, onWait } = options
+  let isWaiting = false
   const content = JSON.stringify({ pid: process.pid, host: hostname(), token: randomUUID() })
   const startedMs = performance.now()
   for (;;) {
@@ -32,12 +35,28 @@ export async function acquireLock(path: string, options: LockOptions = {}): Prom
       continue
     }
     const waitedMs = Math.round(performance.now() - startedMs)
+    const name = `process ${holder.pid} on ${holder.host}`
+    if (!isWaiting) onWait?.(name)
+    isWaiting = true
     if (waitedMs >= maxWaitMs) {
-      const name = `process ${holder.pid} on ${holder.host}`
       throw new EmbedError('CACHE_LOCKED', { path, holder: name, waitedMs })
     }
     // The abort is met at the top of the loop.
     await sleep(pollMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined)
+  }
+}
+
+/** Runs while it holds the lock. @throws as acquireLock, and what `run` throws */
+export async function withLock<Result>(
+  path: string,
+  options: LockOptions,
+  run: () => Promise<Result>,
+): Promise<Result> {
+  const lock = await acquireLock(path, options)
+  try {
+    return await run()
+  } finally {
+    await lock[Symbol.asyncDispose]()
   }
 }
 

@@ -27,6 +27,10 @@ static Logger *logger;
 static int live;
 static struct {
   int fail_build, fail_engine, fail_create, bad_threads, parse_errors, reject_shape, quiet;
+  /* 1: plans describe themselves, output pooled; 2: output tokens */
+  int describe;
+  /* Each step of a build takes so long. */
+  int step_ms;
 } mode;
 
 /* What the test calls. */
@@ -40,6 +44,15 @@ void fake_mode(const char *name, int value) {
   MODE(parse_errors);
   MODE(reject_shape);
   MODE(quiet);
+  MODE(describe);
+  MODE(step_ms);
+}
+/* The same for a process of its own: FAKE_NVINFER="describe=2 step_ms=50" */
+__attribute__((constructor)) static void read_environment(void) {
+  char name[40];
+  int value, used;
+  const char *text = getenv("FAKE_NVINFER");
+  for (; text != NULL && sscanf(text, " %39[a-z_]=%d%n", name, &value, &used) == 2; text += used) fake_mode(name, value);
 }
 
 static void say(int severity, const char *message) {
@@ -89,15 +102,18 @@ static void show(const char *name, const char *what, const Dims *dims) {
 }
 static Dims dims2(int64_t a, int64_t b) { return (Dims){2, {a, b}}; }
 
+#include "nvinfer-build.h"
+
 /* Memory */
 static char plan[] = "a plan of 17 byte";
-static void *memory_data(Impl *self) { (void)self; return plan; }
-static size_t memory_size(Impl *self) { (void)self; return sizeof plan - 1; }
+static char *memory_text(Impl *self) { return self->object->data == NULL ? plan : self->object->data; }
+static void *memory_data(Impl *self) { return memory_text(self); }
+static size_t memory_size(Impl *self) { return strlen(memory_text(self)); }
 static const Method memory_methods[TABLE_SIZE] = {AT(0, 0) = (Method)memory_data, AT(1, 1) = (Method)memory_size};
 
 /* Tensors of a network */
 static const char *tensor_name(Impl *self) { return self->object->type; }
-static Dims tensor_dims(Impl *self) { (void)self; return dims2(-1, 384); }
+static Dims tensor_dims(Impl *self) { (void)self; return dims2(-1, mode.describe ? -1 : 384); }
 static int tensor_type(Impl *self) { return self->object->type[0] == 'e' ? 0 : 8; }
 static const Method tensor_methods[TABLE_SIZE] = {
     AT(1, 1) = (Method)tensor_name, AT(3, 3) = (Method)tensor_dims, AT(5, 4) = (Method)tensor_type};
@@ -123,13 +139,18 @@ static const Method network_methods[TABLE_SIZE] = {AT(12, 12) = (Method)network_
 
 /* Timing cache */
 static void *cache_serialize(Impl *self) {
-  (void)self;
   log_call("ITimingCache::serialize", "%s", "");
-  return new_object("IHostMemory", memory_methods);
+  Object *memory = new_object("IHostMemory", memory_methods);
+  if (mode.describe) memory->data = strdup(self->object->data);
+  return memory;
 }
 static bool cache_combine(Impl *self, Object *other, bool ignore) {
-  (void)self;
   log_call("ITimingCache::combine", "%s %d", other->type, ignore);
+  if (mode.describe) {
+    char *both = text_of("%s%s", (char *)self->object->data, (char *)other->data);
+    free(self->object->data);
+    self->object->data = both;
+  }
   return true;
 }
 static const Method cache_methods[TABLE_SIZE] = {
@@ -137,7 +158,7 @@ static const Method cache_methods[TABLE_SIZE] = {
 
 /* Profile: freed by its builder */
 static bool profile_set(Impl *self, const char *name, int selector, const Dims *dims) {
-  (void)self;
+  if (mode.describe) keep_shape(self->object, name, selector, dims);
   char what[100];
   snprintf(what, sizeof what, "%s %d", name, selector);
   show("IOptimizationProfile::setDimensions", what, dims);
@@ -155,6 +176,7 @@ static bool config_get_flag(Impl *self, int flag) { (void)self; return flags >> 
 static int config_add_profile(Impl *self, Object *profile) {
   (void)self;
   log_call("IBuilderConfig::addOptimizationProfile", "%s", profile->type);
+  keep_profile(profile);
   return mode.reject_shape ? -1 : profiles++;
 }
 static void config_verbosity(Impl *self, int verbosity) {
@@ -168,14 +190,22 @@ static bool config_set_tactics(Impl *self, uint32_t sources) {
   return sources != 0;
 }
 static uint32_t config_get_tactics(Impl *self) { (void)self; return tactics; }
+static Object *timing_cache;
 static void *config_create_cache(Impl *self, const void *blob, size_t bytes) {
   (void)self;
   log_call("IBuilderConfig::createTimingCache", "%zu %.*s", bytes, (int)bytes, (const char *)blob);
-  return new_object("ITimingCache", cache_methods);
+  if (bytes >= 3 && memcmp(blob, "bad", 3) == 0) {
+    say(1, "the timing cache is damaged");
+    return NULL;
+  }
+  Object *cache = new_object("ITimingCache", cache_methods);
+  if (mode.describe) cache->data = text_of("%.*s", (int)bytes, (const char *)blob);
+  return cache;
 }
 static bool config_set_cache(Impl *self, Object *cache, bool ignore) {
   (void)self;
   log_call("IBuilderConfig::setTimingCache", "%s %d", cache->type, ignore);
+  timing_cache = cache;
   return true;
 }
 static void config_set_limit(Impl *self, int pool, size_t bytes) {
@@ -200,7 +230,11 @@ static const Method config_methods[TABLE_SIZE] = {
 /* Builder */
 static Object *builder_profile;
 static int builder_threads(Impl *self) { (void)self; return mode.bad_threads ? -559038737 : 1; }
-static void *builder_config(Impl *self) { (void)self; return new_object("IBuilderConfig", config_methods); }
+static void *builder_config(Impl *self) {
+  (void)self;
+  built_profile_count = 0;
+  return new_object("IBuilderConfig", config_methods);
+}
 static void *builder_network(Impl *self, uint32_t network_flags) {
   (void)self;
   log_call("IBuilder::createNetworkV2", "%u", network_flags);
@@ -222,7 +256,10 @@ static bool report_progress(void) {
   void (*finish)(void *, const char *) = (void *)monitor->table[6];
   start(monitor, "Building Engine", NULL, 4);
   start(monitor, "Tactics", "Building Engine", 2);
-  bool go_on = step(monitor, "Tactics", 0) && step(monitor, "Tactics", 1);
+  usleep(mode.step_ms * 1000);
+  bool go_on = step(monitor, "Tactics", 0);
+  usleep(mode.step_ms * 1000);
+  go_on = go_on && step(monitor, "Tactics", 1);
   finish(monitor, "Tactics");
   finish(monitor, "Building Engine");
   return go_on;
@@ -242,12 +279,21 @@ static void *build_thread(void *unused) {
 static void *builder_build(Impl *self, Object *network, Object *config) {
   (void)self;
   log_call("IBuilder::buildSerializedNetwork", "%s %s", network->type, config->type);
+  note_build();
   pthread_t thread;
   pthread_create(&thread, NULL, build_thread, NULL);
   pthread_join(thread, NULL);
   /* Both are still there. */
   log_call("built", "%s %s", network->type, config->type);
-  return mode.fail_build || was_stopped ? NULL : new_object("IHostMemory", memory_methods);
+  if (mode.describe) {
+    char *more = text_of("%s[build %d]", (char *)timing_cache->data, ++build_count);
+    free(timing_cache->data);
+    timing_cache->data = more;
+  }
+  if (mode.fail_build || was_stopped) return NULL;
+  Object *memory = new_object("IHostMemory", memory_methods);
+  if (mode.describe) memory->data = describe_build(level, workspace, tactics);
+  return memory;
 }
 static const Method builder_methods[TABLE_SIZE] = {
     AT(16, 13) = (Method)builder_threads,     AT(5, 3) = (Method)builder_config,
@@ -257,7 +303,7 @@ static const Method builder_methods[TABLE_SIZE] = {
 /* Inspector, context */
 static const char *inspector_information(Impl *self, int format) {
   (void)self;
-  return format == 1 ? "{\"Layers\": []}" : "one line";
+  return format == 1 ? layers : "one line";
 }
 static const Method inspector_methods[TABLE_SIZE] = {AT(4, 4) = (Method)inspector_information};
 #include "nvinfer-execution.h"
