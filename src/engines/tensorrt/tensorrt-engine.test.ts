@@ -113,6 +113,15 @@ describe.skipIf(!canCompile)('the TensorRT engine on a fake GPU', () => {
   describeOn('tokens', { output: 'tokens' }, { lanes: 3 })
   describeOn('without graphs', { output: 'pooled' }, { graphs: 0 })
 
+  it('may sleep on a thread until a batch is done', async () => {
+    const opened = await open({ wait: 'thread' })
+    const texts = [ids(9, 1), ids(40, 2)]
+    for (let i = 0; i < 3; i++) expectVectors((await opened.engine.embed(pack(texts), raw)).values, texts)
+    expect(opened.driver.calls('cuEventSynchronize')).toBe(3)
+    expect(opened.driver.calls('cuEventQuery')).toBe(0)
+    await close(opened)
+  })
+
   it('takes the profile with the fewest cells, and pads to what it wants', async () => {
     const profiles = [profile('small', '1/1/2', '1/16/16'), profile('large', '4/8/8', '17/64/64')]
     const opened = await open({ plans: [plan({ profiles })] })

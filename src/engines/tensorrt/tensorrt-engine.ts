@@ -5,6 +5,7 @@ import { Runtime } from '../../hardware/ffi/tensorrt/runtime.ts'
 import { loadTensorrt, type Tensorrt } from '../../hardware/ffi/tensorrt/tensorrt.ts'
 import { type GpuContext, openGpu } from '../../hardware/gpu/context.ts'
 import { DeviceBuffer } from '../../hardware/gpu/device-buffer.ts'
+import type { WaitMode } from '../../hardware/gpu/event.ts'
 import { type StageTimes, StreamPool } from '../../hardware/gpu/stream-pool.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
@@ -30,6 +31,8 @@ export interface TensorrtEngineOptions {
   readonly graphs?: number | undefined
   /** Runs the common shapes at the start, so that the first requests find their graphs. Default true. */
   readonly warmUp?: boolean | undefined
+  /** How the end of a batch is waited for. Default 'poll'. */
+  readonly wait?: WaitMode | undefined
   readonly onNote?: ((note: string) => void) | undefined
   /** When each stage of each rectangle ran, by the GPU's clock; costs a few events a batch. */
   readonly onStageTimes?: ((times: StageTimes) => void) | undefined
@@ -85,7 +88,10 @@ export async function openTensorrtEngine(
     const rows = inputs.find(({ role }) => role === 'embeddings')
     const parts: LaneParts = {
       gpu,
-      streams: new StreamPool(gpu, { timing: options.onStageTimes !== undefined }),
+      streams: new StreamPool(gpu, {
+        timing: options.onStageTimes !== undefined,
+        wait: options.wait ?? 'poll',
+      }),
       plans,
       shapes,
       graphShapes,

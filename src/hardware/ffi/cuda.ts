@@ -48,6 +48,7 @@ export const CU_MEMHOSTALLOC_DEVICEMAP = 2
 export const CU_STREAM_NON_BLOCKING = 1
 /** CUevent_flags */
 export const CU_EVENT_DEFAULT = 0
+export const CU_EVENT_BLOCKING_SYNC = 1
 export const CU_EVENT_DISABLE_TIMING = 2
 /** CUstreamCaptureMode */
 export const CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
@@ -188,7 +189,7 @@ function declareCuda(path: string) {
       'cuEventRecord(CUevent hEvent, CUstream hStream)',
     ),
     cuEventQuery: query<[event: CudaEvent]>('cuEventQuery(CUevent hEvent)'),
-    /** As with cuStreamSynchronize. */
+    /** As with cuStreamSynchronize; with CU_EVENT_BLOCKING_SYNC its thread sleeps. Driver 580 takes the asynchronous form. */
     cuEventSynchronize: anywhere<[event: CudaEvent]>('cuEventSynchronize(CUevent hEvent)'),
     cuEventElapsedTime: checked<[milliseconds: Out<number>, start: CudaEvent, end: CudaEvent]>(
       'cuEventElapsedTime(_Out_ float *pMilliseconds, CUevent hStart, CUevent hEnd)',

@@ -2,7 +2,7 @@
  * one batch run beside the kernels of its neighbours. */
 import { EmbedError } from '../../errors.ts'
 import type { GpuContext } from './context.ts'
-import { GpuEvent } from './event.ts'
+import { GpuEvent, type WaitMode } from './event.ts'
 import { GpuStream } from './stream.ts'
 
 /** In the order a batch passes them. */
@@ -20,6 +20,8 @@ export type StageTimes = {
 export interface StreamPoolOptions {
   /** Take time stamps around every stage. Default false. */
   readonly timing?: boolean
+  /** How the end of a batch is waited for. Default 'poll'. */
+  readonly wait?: WaitMode
 }
 
 interface StageEvents {
@@ -32,6 +34,7 @@ export class StreamPool implements Disposable {
   readonly streams: Readonly<Record<StreamName, GpuStream>>
   readonly #gpu: GpuContext
   readonly #timing: boolean
+  readonly #wait: WaitMode | undefined
   readonly #idleEvents: GpuEvent[] = []
   #origin: GpuEvent | undefined
   #isFreed = false
@@ -39,6 +42,7 @@ export class StreamPool implements Disposable {
   constructor(gpu: GpuContext, options: StreamPoolOptions = {}) {
     this.#gpu = gpu
     this.#timing = options.timing ?? false
+    this.#wait = options.wait
     this.streams = Object.fromEntries(
       streamNames.map((name) => [name, new GpuStream(gpu, name)]),
     ) as unknown as Record<StreamName, GpuStream>
@@ -55,7 +59,7 @@ export class StreamPool implements Disposable {
         const stage = stages[name]
         if (stage !== undefined) this.#enqueue(name, stage, passed)
       }
-      await passed.at(-1)?.to.done()
+      await passed.at(-1)?.to.done(this.#wait)
       return this.#readTimes(passed)
     } catch (error) {
       // What was enqueued before still runs. Its own failure, if any, is the one being thrown.
