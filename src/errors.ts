@@ -167,6 +167,9 @@ const messages = {
     `stopped after ${d.records} records of ${d.output}; run the same command again to go on from there`,
   CHECKPOINT_MISMATCH: (d: { path: string; differences: readonly string[] }) =>
     `${d.path} does not fit the run that was begun:${lines(d.differences)}\nundo the difference to go on with that run, or start over with --no-resume`,
+  // measuring
+  TARGET_FAILED: (d: { target: string; reason: string }) => `${d.target} cannot be measured: ${d.reason}`,
+  WORKLOAD_INVALID: (d: { workload: string; reason: string }) => `the workload '${d.workload}': ${d.reason}`,
   CONFIG_INVALID: (d: { reason: string }) => d.reason,
   USAGE: (d: { reason: string }) => d.reason,
   INTERNAL: (d: { reason: string }) => `internal error: ${d.reason}. This is a bug.`,

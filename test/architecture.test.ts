@@ -100,6 +100,17 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
     room: 'bulk/',
     imports: ['errors.ts', 'float32-text.ts', 'config/', 'model/', 'telemetry/', 'serving/pipeline/'],
   },
+  {
+    room: 'tuning/measure/',
+    imports: [
+      'errors.ts',
+      'model/',
+      'telemetry/',
+      'hardware/machine/',
+      'serving/pipeline/',
+      'serving/tokenizer/tokenizer.ts',
+    ],
+  },
   { room: 'index.ts', imports: ['*'] },
   { room: 'cli/', imports: ['*'] },
 ]

@@ -10,6 +10,8 @@ export interface CommandFlag {
   readonly type: 'string' | 'boolean'
   readonly description: string
   readonly placeholder?: string
+  /** All its values count, not the last one: they are in `lists`. */
+  readonly isRepeatable?: true
 }
 
 export interface CommandInput {
@@ -19,6 +21,8 @@ export interface CommandInput {
   readonly positionals: readonly string[]
   /** Values of the command's own flags, by name. */
   readonly flags: Readonly<Record<string, string | boolean | undefined>>
+  /** Values of repeatable flags, in order, by name. */
+  readonly lists: Readonly<Record<string, readonly string[] | undefined>>
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly home: string
   /** Aborted by Ctrl-C or SIGTERM. */
@@ -44,7 +48,7 @@ export function parseCommandLine(
   command: Command,
   args: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
-): { config: Config; positionals: string[]; flags: Record<string, string | boolean> } {
+): Pick<CommandInput, 'config' | 'positionals' | 'flags' | 'lists'> {
   const knobByFlag = new Map(knobs.map((knob) => [knob.flag.slice(2), knob]))
   const types = new Map<string, 'string' | 'boolean'>([
     ...[...knobByFlag].map(([name, knob]): [string, 'string' | 'boolean'] => [
@@ -63,6 +67,7 @@ export function parseCommandLine(
   })
   const configFlags: Record<string, unknown> = {}
   const flags: Record<string, string | boolean> = {}
+  const lists: Record<string, string[]> = {}
   let configPath = environment['AKIDB_CONFIG']
   for (const token of tokens) {
     if (token.kind !== 'option') continue
@@ -78,11 +83,12 @@ export function parseCommandLine(
     const value = type === 'boolean' ? (token.value ?? !negated) : token.value!
     const knob = knobByFlag.get(name)
     if (name === 'config') configPath = String(value)
+    else if (command.flags[name]?.isRepeatable === true) (lists[name] ??= []).push(String(value))
     else if (knob === undefined) flags[name] = value
     else configFlags[knob.key] = value
   }
   const file = configPath === undefined || configPath === '' ? {} : { file: readConfigFile(configPath) }
-  return { config: loadConfig({ ...file, environment, flags: configFlags }), positionals, flags }
+  return { config: loadConfig({ ...file, environment, flags: configFlags }), positionals, flags, lists }
 }
 
 function unknownFlag(rawName: string, known: readonly string[]): EmbedError {

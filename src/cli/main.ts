@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   build: async () => (await import('./build.ts')).buildCommand,
   'verify-precision': async () => (await import('./verify-precision.ts')).verifyPrecisionCommand,
   engines: async () => (await import('./engines.ts')).enginesCommand,
+  bench: async () => (await import('./bench.ts')).benchCommand,
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 }
 

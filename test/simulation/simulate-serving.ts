@@ -15,7 +15,7 @@ import {
 import { SupervisedEngine } from '../../src/serving/pipeline/engine-supervisor.ts'
 import { ArithmeticEngine } from '../fakes/arithmetic-engine.ts'
 import { VirtualClock, settleMicrotasks } from '../fakes/virtual-clock.ts'
-import { type Random, createRandom } from './random.ts'
+import { type Random, createRandom } from '../../src/tuning/measure/random.ts'
 
 /** How often each outcome occurred: a simulation that never meets a fault proves nothing. */
 export type Tally = Record<string, number>

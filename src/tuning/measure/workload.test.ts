@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest'
+import { makeCorpus } from './corpus.ts'
+import {
+  type CountTokens,
+  makeFixedLengthWorkload,
+  makeMixedWorkload,
+  makeTextsWorkload,
+} from './workload.ts'
+
+/** Two special tokens, and one for every four letters begun of a word. */
+const countTokens: CountTokens = (texts) =>
+  Promise.resolve(
+    texts.map((text) => 2 + text.split(' ').reduce((sum, word) => sum + Math.ceil(word.length / 4), 0)),
+  )
+
+describe('workloads', () => {
+  it.each([3, 16, 64, 128, 500])('%i tokens exactly, in different texts', async (tokens) => {
+    const { name, requests } = await makeFixedLengthWorkload(tokens, { countTokens, texts: 16 })
+    expect(name).toBe(`${tokens} tokens`)
+    expect(requests.map((request) => request.tokens)).toEqual(Array.from({ length: 16 }, () => tokens))
+    expect(await countTokens(requests.map(({ texts }) => texts[0]!))).toEqual(requests.map(() => tokens))
+    if (tokens > 16) expect(new Set(requests.map(({ texts }) => texts[0])).size).toBe(16)
+  })
+
+  it('a length that no text can have is refused', async () => {
+    await expect(makeFixedLengthWorkload(2, { countTokens })).rejects.toMatchObject({
+      code: 'WORKLOAD_INVALID',
+    })
+    await expect(makeTextsWorkload('empty.txt', [], { countTokens })).rejects.toMatchObject({
+      code: 'WORKLOAD_INVALID',
+    })
+  })
+
+  it('lists hold consecutive texts and count all their tokens', async () => {
+    const { name, requests } = await makeTextsWorkload('own', ['aaaa', 'bbbb cccc', 'd'], {
+      countTokens,
+      textsPerRequest: 2,
+    })
+    expect(name).toBe('own x 2')
+    expect(requests).toEqual([
+      { texts: ['aaaa', 'bbbb cccc'], tokens: 7 },
+      { texts: ['bbbb cccc', 'd'], tokens: 7 },
+      { texts: ['d', 'aaaa'], tokens: 6 },
+    ])
+  })
+
+  it('the mix has short and long texts, the same ones each time', async () => {
+    const { requests } = await makeMixedWorkload({ countTokens })
+    const lengths = requests.map(({ tokens }) => tokens).sort((a, b) => a - b)
+    expect(lengths[0]).toBeLessThan(20)
+    expect(lengths.at(-1)).toBeGreaterThan(200)
+    expect(makeCorpus(50, 1)).toEqual(makeCorpus(50, 1))
+    expect(makeCorpus(50, 1)).not.toEqual(makeCorpus(50, 2))
+    expect(new Set(makeCorpus(256, 1)).size).toBeGreaterThan(250)
+  })
+})
