@@ -111,6 +111,10 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'serving/tokenizer/tokenizer.ts',
     ],
   },
+  {
+    room: 'tuning/quality/',
+    imports: ['errors.ts', 'engines/vectors.ts', 'tuning/measure/corpus.ts'],
+  },
   { room: 'index.ts', imports: ['*'] },
   { room: 'cli/', imports: ['*'] },
 ]

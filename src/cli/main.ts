@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   'verify-precision': async () => (await import('./verify-precision.ts')).verifyPrecisionCommand,
   engines: async () => (await import('./engines.ts')).enginesCommand,
   bench: async () => (await import('./bench.ts')).benchCommand,
+  quality: async () => (await import('./quality.ts')).qualityCommand,
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 }
 

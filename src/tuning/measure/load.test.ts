@@ -49,6 +49,14 @@ describe('a closed loop', () => {
   })
 })
 
+describe('a closed loop that is slower than its round', () => {
+  it('counts one request a client', async () => {
+    const { round } = await run(() => 1000, { kind: 'closed', clients: 2 }, { durationMs: 60, warmupMs: 90 })
+    expect(round).toMatchObject({ requests: 2, p50Ms: 1000 })
+    expect(round.requestsPerSecond).toBe(2)
+  })
+})
+
 describe('an open loop', () => {
   it('sends at the rate whatever comes back, and counts from the time a request was due', async () => {
     // The target stalls for its first 200 ms: a closed loop would count one slow request, here all that were due are slow.

@@ -59,14 +59,12 @@ export async function runLoad(target: LoadTarget, options: LoadOptions): Promise
   const latenciesMs: number[] = []
   const sums = { texts: 0, tokens: 0, errors: 0 }
   let firstError: string | undefined
-  let lastAnswerMs = measuredFromMs
   const send: Send = async (request, dueMs) => {
     const isCounted = dueMs >= measuredFromMs
     try {
       await target.send(request)
       if (!isCounted) return true
-      lastAnswerMs = clock.nowMs()
-      latenciesMs.push(lastAnswerMs - dueMs)
+      latenciesMs.push(clock.nowMs() - dueMs)
       sums.texts += request.texts.length
       sums.tokens += request.tokens
       return true
@@ -78,7 +76,10 @@ export async function runLoad(target: LoadTarget, options: LoadOptions): Promise
   }
   const before = clock.waitUntil(measuredFromMs).then(() => target.readCounters())
   const run = options.load.kind === 'closed' ? runClosedLoop : runOpenLoop
-  const [counters] = await Promise.all([before, run({ ...options, send, clock, startMs, endMs })])
+  const [counters, elapsedMs] = await Promise.all([
+    before,
+    run({ ...options, send, clock, startMs, measuredFromMs, endMs }),
+  ])
   const after = await target.readCounters()
   const counterMs = clock.nowMs() - measuredFromMs
   if (options.signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {})
@@ -86,7 +87,7 @@ export async function runLoad(target: LoadTarget, options: LoadOptions): Promise
     const reason = firstError ?? `no request was answered within ${options.durationMs} ms; give it more time`
     throw new EmbedError('TARGET_FAILED', { target: target.name, reason })
   }
-  const elapsedSeconds = (lastAnswerMs - measuredFromMs) / 1000
+  const elapsedSeconds = elapsedMs / 1000
   const difference = (key: 'batches' | 'inputs' | 'paddingRatioSum' | 'cpuSeconds'): number | undefined =>
     after[key] === undefined || counters[key] === undefined ? undefined : after[key] - counters[key]
   const batches = difference('batches')
@@ -118,25 +119,35 @@ interface Loop extends LoadOptions {
   readonly send: Send
   readonly clock: LoadClock
   readonly startMs: number
+  readonly measuredFromMs: number
   readonly endMs: number
 }
 
-async function runClosedLoop({ send, clock, endMs, workload, load, signal }: Loop): Promise<void> {
-  const { requests } = workload
-  const { clients } = load as Extract<Load, { kind: 'closed' }>
+/** @returns from a client's first request that counts to its last answer, the mean over the clients, in ms: none waits at
+ * either end, so that requests / time is the rate however long one takes */
+async function runClosedLoop(loop: Loop): Promise<number> {
+  const { send, clock, measuredFromMs, endMs, signal } = loop
+  const { requests } = loop.workload
+  const { clients } = loop.load as Extract<Load, { kind: 'closed' }>
   let next = 0
-  const runClient = async (): Promise<void> => {
-    for (let dueMs = clock.nowMs(); dueMs < endMs; dueMs = clock.nowMs()) {
-      if (signal?.aborted === true) return
+  const runClient = async (): Promise<number> => {
+    let firstMs: number | undefined
+    // One request that counts at least, however long it takes.
+    for (let dueMs = clock.nowMs(); dueMs < endMs || firstMs === undefined; dueMs = clock.nowMs()) {
+      if (signal?.aborted === true) break
+      if (dueMs >= measuredFromMs) firstMs ??= dueMs
       const isAnswered = await send(requests[next++ % requests.length]!, dueMs)
       // One that refuses at once must not be all that this process does.
       if (!isAnswered) await clock.waitUntil(clock.nowMs() + 1)
     }
+    return clock.nowMs() - (firstMs ?? measuredFromMs)
   }
-  await Promise.all(Array.from({ length: clients }, runClient))
+  const spans = await Promise.all(Array.from({ length: clients }, runClient))
+  return spans.reduce((sum, span) => sum + span, 0) / clients
 }
 
-async function runOpenLoop({ send, clock, startMs, endMs, ...options }: Loop): Promise<void> {
+/** @returns the time in which requests were due, longer when answers came after it, in ms */
+async function runOpenLoop({ send, clock, startMs, endMs, ...options }: Loop): Promise<number> {
   const { requests } = options.workload
   const { requestsPerSecond, arrivals } = options.load as Extract<Load, { kind: 'open' }>
   const random = createRandom(options.seed ?? 1)
@@ -152,6 +163,7 @@ async function runOpenLoop({ send, clock, startMs, endMs, ...options }: Loop): P
     pending.add(answer)
   }
   await Promise.all(pending)
+  return Math.max(endMs, clock.nowMs()) - options.measuredFromMs
 }
 
 const systemLoadClock: LoadClock = {

@@ -1,0 +1,97 @@
+/** quality: whether the vectors of this machine's fast engine are still those of the model. */
+import { EmbedError } from '../errors.ts'
+import type { EmbeddingPipeline } from '../serving/pipeline/embedding-pipeline.ts'
+import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
+import { assessQuality, listQualityTexts } from '../tuning/quality/assess-quality.ts'
+import { defaultQualityLimits, formatQuality, judgeQuality } from '../tuning/quality/judge-quality.ts'
+import { makeQualityTexts } from '../tuning/quality/quality-texts.ts'
+import { type EmbedTexts, loadReferenceVectors } from '../tuning/quality/reference-vectors.ts'
+import { chooseCacheDir } from './cache-dir.ts'
+import type { Command } from './command.ts'
+import { readNumberFlag } from './number-flag.ts'
+import { createProgressLine } from './progress-bar.ts'
+
+export const qualityCommand: Command = {
+  name: 'quality',
+  summary: "Compare an engine's vectors with those of onnx at fp32",
+  usage: 'quality [flags]',
+  details: [
+    'Cosine (worst, mean, by length), overlap of the ten nearest neighbours, length of the vectors, NaN on odd texts, and',
+    'whether a text gives the same alone and in a batch. Exit code 1 when one fails; one JSON line at the end.',
+    'The texts are generated: this checks arithmetic, not how well the model retrieves.',
+  ],
+  knobs: ['model', 'engine', 'precision', 'minCosine', 'threads', 'streams', 'cacheDir', 'offline'],
+  flags: {
+    texts: { type: 'string', placeholder: 'number', description: 'Texts to search among (default 256)' },
+    json: { type: 'boolean', description: 'Print the JSON line only' },
+  },
+  async run(input) {
+    const { config, flags, positionals, signal } = input
+    if (positionals.length > 0) {
+      throw new EmbedError('USAGE', { reason: `quality takes no '${positionals[0]}'; see 'quality --help'` })
+    }
+    const count = readNumberFlag(flags, 'texts', 256)
+    if (!Number.isInteger(count) || count < 20) {
+      throw new EmbedError('USAGE', { reason: `--texts is ${count}; it takes a whole number of at least 20` })
+    }
+    const texts = makeQualityTexts(count)
+    const cacheDir = chooseCacheDir(input)
+    const line = createProgressLine(process.stderr)
+    const { pipeline, startup } = await startPipeline(config, { cacheDir, signal })
+    await using owned = pipeline
+    for (const note of startup.notes) process.stderr.write(`${note}\n`)
+    const { spec, engine, tokenizer } = owned
+    let referencePipeline: EmbeddingPipeline | undefined
+    try {
+      const reference = await loadReferenceVectors(listQualityTexts(texts), {
+        cacheDir,
+        modelHash: spec.contentHash,
+        dimensions: spec.dimensions,
+        madeBy: 'onnx fp32',
+        embed: async (list) => {
+          const fp32 = { ...config, engine: 'onnx', precision: 'fp32' } as const
+          referencePipeline ??= (await startPipeline(fp32, { cacheDir, signal })).pipeline
+          return toEmbed(referencePipeline, signal)(list)
+        },
+        onText: (done, of) => line.update(`reference ${done} of ${of}`),
+      })
+      const report = await assessQuality({
+        texts,
+        reference,
+        embed: toEmbed(owned, signal),
+        countTokens: async (list) => {
+          const encoded = await tokenizer.encode(list, { maxTokens: spec.maxTokens, truncation: 'right' })
+          return encoded.map(({ ids }) => ids.length)
+        },
+        onText: (done, of) => line.update(`text ${done} of ${of}`),
+      })
+      line.stop()
+      const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: config.minCosine })
+      const passed = checks.every((check) => check.passed)
+      const { name, precision } = engine.info
+      if (flags['json'] !== true) {
+        process.stdout.write(
+          `${spec.id}, ${name} ${precision} beside onnx fp32\n${formatQuality(report, checks)}\n`,
+        )
+      }
+      const record = {
+        model: spec.id,
+        engine: name,
+        precision,
+        reference: 'onnx fp32',
+        passed,
+        checks,
+        report,
+      }
+      process.stdout.write(`${JSON.stringify(record)}\n`)
+      return passed ? 0 : 1
+    } finally {
+      line.stop()
+      await referencePipeline?.[Symbol.asyncDispose]()
+    }
+  },
+}
+
+function toEmbed(pipeline: EmbeddingPipeline, signal: AbortSignal): EmbedTexts {
+  return async (texts) => (await pipeline.embed({ inputs: texts, truncation: 'right', signal })).vectors
+}
