@@ -7,6 +7,7 @@ export default defineConfig({
     hookTimeout: 120_000,
     // What is waited for comes in milliseconds, but not on a machine that does much else.
     expect: { poll: { timeout: 10_000 } },
+    globalSetup: ['test/fixtures/temporary-folder.ts'],
     // Native engines are process-wide state: a fork a file, two at a time on a small machine.
     pool: 'forks',
     maxWorkers: 2,

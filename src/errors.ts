@@ -58,6 +58,8 @@ const messages = {
     `the answer would take about ${d.predictedMs} ms behind ${d.queuedRequests} requests, more than the ${d.targetP95Ms} ms of --target-p95-ms; retry in ${d.retryAfterMs} ms`,
   REQUEST_TOO_LARGE: (d: { tokens: number; maxQueuedTokens: number }) =>
     `the request has ${d.tokens} tokens, more than the ${d.maxQueuedTokens} that an empty queue takes; split the list, or raise --max-queued-tokens`,
+  TOKEN_OUTPUT_TOO_LARGE: (d: { tokens: number; outputBytes: number; maxTokenOutputBytes: number }) =>
+    `vectors for each of ${d.tokens} tokens are ${d.outputBytes} bytes, more than ${d.maxTokenOutputBytes}; split the list, or raise --max-token-output-bytes`,
   REQUEST_TIMEOUT: (d: { timeoutMs: number }) =>
     `the request was not done after ${d.timeoutMs} ms; retry, or raise --request-timeout-ms`,
   REQUEST_CANCELLED: (_d: object) => 'the request was cancelled by its caller',

@@ -1,7 +1,7 @@
-import { writeFileSync, mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { EmbedError } from '../errors.ts'
 import { loadConfig, readConfigFile, toPrintableConfig } from './load.ts'
 import { knobs } from './schema.ts'
@@ -64,6 +64,7 @@ describe('loadConfig', () => {
 
 describe('readConfigFile', () => {
   const folder = mkdtempSync(join(tmpdir(), 'akidb-config-'))
+  afterAll(() => rmSync(folder, { recursive: true }))
   it('names the file and what is wrong with it', () => {
     const path = join(folder, 'broken.json')
     writeFileSync(path, '{"port": ')

@@ -161,6 +161,10 @@ export const configSchema = Type.Object(
     strictModel: flag("Answer 404 when a request's model is not the one served, instead of serving it"),
     servedModelName: Type.Optional(string("Name given in answers instead of the model's own")),
     maxInputs: integer('Most inputs in one request', { default: 2048, minimum: 1, unit: 'inputs' }),
+    maxTokenOutputBytes: integer(
+      'Most bytes of vectors, 4 a number, for one request to /embed_all, whose answer has a vector for each token',
+      { default: 64 * 1024 * 1024, minimum: 1024 },
+    ),
     maxBodyBytes: integer('Largest request body', {
       default: 32 * 1024 * 1024,
       minimum: 1024,

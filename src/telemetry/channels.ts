@@ -54,10 +54,11 @@ export interface RequestDone extends Provenance {
   readonly outcome: string
   /** Lane of the queue: 'high' or 'normal'. */
   readonly priority?: string | undefined
+  /** Longest wait of its inputs for their batch; until it gave up when it was cancelled or late, unknown when it failed
+   * otherwise. */
+  readonly queueWaitMs?: number | undefined
   // Below: known only when the outcome is 'ok'.
   readonly tokenizeMs?: number | undefined
-  /** Longest wait of its inputs for their batch. */
-  readonly queueWaitMs?: number | undefined
   /** Longest time of its batches in the engine. */
   readonly inferenceMs?: number | undefined
   readonly truncatedInputs?: number | undefined

@@ -43,13 +43,17 @@ describe('TEI', () => {
   })
 
   it('streams an answer of many tokens whole, and bounds it', async () => {
-    const inputs = Array.from({ length: 32 }, () => longText)
+    const inputs = Array.from({ length: 100 }, () => longText)
     const { body } = await post('/embed_all', { inputs })
     expect((body as number[][][]).map((one) => one.length)).toEqual(inputs.map(() => 64))
-    expect(await post('/embed_all', { inputs: [...inputs, 'a'] })).toMatchObject({
-      status: 422,
-      body: { code: 'INVALID_REQUEST' },
-    })
+    await using bounded = await startTinyServer({ maxTokenOutputBytes: 64 * 32 * 4 })
+    const ask = async (payload: object) => {
+      const answer = await bounded.server.app.inject({ method: 'POST', url: '/embed_all', payload })
+      return [answer.statusCode, (answer.json() as { code?: string }).code]
+    }
+    expect(await ask({ inputs: longText })).toEqual([200, undefined])
+    expect(await ask({ inputs: [longText, 'a'] })).toEqual([413, 'TOKEN_OUTPUT_TOO_LARGE'])
+    expect(bounded.pipeline.queueState).toMatchObject({ requests: 0, tokens: 0 })
   })
 
   it('compares sentences with one another', async () => {
@@ -298,6 +302,25 @@ describe('Ollama', () => {
     expect(form.statusCode).toBe(200)
     const bad = await ask('input=cat', 'application/x-www-form-urlencoded')
     expect([bad.statusCode, bad.json()]).toMatchObject([400, { code: 'INVALID_JSON' }])
+    expect((await ask('{"input": "cat"}')).statusCode).toBe(200)
+    expect((await ask('{"input": "cat"}', 'application/json; charset=utf-8')).statusCode).toBe(200)
+    for (const type of ['text/plain', 'multipart/form-data; boundary=x', 'application/jsonx']) {
+      const refused = await ask('{"input": "cat"}', type)
+      expect([refused.statusCode, refused.json()]).toMatchObject([415, { code: 'UNSUPPORTED_MEDIA_TYPE' }])
+    }
+  })
+
+  it('takes no form of a page of another origin, which no browser would have to ask for', async () => {
+    const ask = (type: string) =>
+      tiny.server.app.inject({
+        method: 'POST',
+        url: '/api/embed',
+        payload: '{"input": "cat"}',
+        headers: { 'content-type': type, origin: 'https://evil.example' },
+      })
+    expect((await ask('application/x-www-form-urlencoded')).statusCode).toBe(415)
+    // A browser sends this one only when a preflight allowed it.
+    expect((await ask('application/json')).statusCode).toBe(200)
   })
 
   it('lists and shows the served model', async () => {

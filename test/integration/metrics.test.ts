@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type BatchDone, batchDone, requestDone, tokenizeDone } from '../../src/telemetry/channels.ts'
 import { Exposition } from '../fixtures/exposition.ts'
+import { startArithmeticServer } from '../fixtures/start-arithmetic-server.ts'
 import { type TinyServer, startTinyServer } from '../fixtures/start-tiny-server.ts'
 
 const longText = 'the cat and the dog '.repeat(40)
@@ -135,6 +136,24 @@ describe('GET /metrics', () => {
     expect(exposed.value('embed_cancellations_total')).toBe(1)
     const labels = { route: '/embed', status: '499', outcome: 'REQUEST_CANCELLED' }
     expect(exposed.value('embed_requests_total', labels)).toBe(1)
+  })
+
+  it('tells how long a request waited that gave up', async () => {
+    await using running = await startArithmeticServer({ maxBatchSize: 1 }, { durationMs: 600 })
+    const ask = (timeoutMs: number) =>
+      fetch(`${running.url}/embed`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'x-request-timeout-ms': String(timeoutMs) },
+        body: '{"inputs":"a"}',
+      })
+    const first = ask(5000)
+    await expect.poll(() => running.engine.running).toBe(1)
+    expect((await ask(200)).status).toBe(504)
+    const scraped = new Exposition(await (await fetch(`${running.url}/metrics`)).text())
+    const labels = { priority: 'normal' }
+    expect(scraped.value('embed_queue_wait_seconds_count', labels)).toBe(1)
+    expect(scraped.value('embed_queue_wait_seconds_sum', labels)).toBeGreaterThan(0.15)
+    await first
   })
 
   it('shows what is measured elsewhere, read at each scrape', async () => {

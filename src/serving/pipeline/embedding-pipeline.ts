@@ -63,6 +63,8 @@ export interface QueueState {
 
 export interface PipelineLimits extends QueueLimits, BatchLimits {
   readonly requestTimeoutMs: number
+  /** Most bytes of the vectors of one request with output 'tokens'. */
+  readonly maxTokenOutputBytes: number
 }
 
 export interface PipelineParts {
@@ -71,6 +73,12 @@ export interface PipelineParts {
   readonly engine: Engine & { readonly isHealthy?: boolean }
   /** Starts the same model at a higher precision, for texts whose vectors were not finite; undefined: there is none. */
   readonly createHigherPrecision?: (() => Promise<Engine>) | undefined
+}
+
+/** How far a request came. */
+interface RequestProgress {
+  /** When it was tokenised and waited for a batch. */
+  queuedMs: number | undefined
 }
 
 /** English in the vocabularies of BERT and Qwen has 4 to 5 characters a token. */
@@ -83,6 +91,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
   readonly #parts: PipelineParts
   readonly #queue: RequestQueue
   readonly #requestTimeoutMs: number
+  readonly #maxTokenOutputBytes: number
   readonly #clock: Clock
   #higherPrecision: Promise<Engine> | undefined
 
@@ -93,6 +102,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
     this.tokenizer = parts.tokenizer
     this.engine = parts.engine
     this.#requestTimeoutMs = limits.requestTimeoutMs
+    this.#maxTokenOutputBytes = limits.maxTokenOutputBytes
     this.#clock = clock
     const costs = new BatchCostModel()
     this.#queue = new RequestQueue(limits, clock, (tokens) =>
@@ -125,31 +135,36 @@ export class EmbeddingPipeline implements AsyncDisposable {
   }
 
   /** @throws {EmbedError} EMPTY_INPUT, INPUT_TOO_LONG, TEXT_TOO_LARGE, INVALID_TOKEN_ID, INVALID_DIMENSIONS, UNKNOWN_PROMPT,
-   * INSTRUCTION_NOT_SUPPORTED, QUEUE_FULL, REQUEST_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN,
+   * INSTRUCTION_NOT_SUPPORTED, QUEUE_FULL, REQUEST_TOO_LARGE, TOKEN_OUTPUT_TOO_LARGE, REQUEST_TIMEOUT, REQUEST_CANCELLED, SHUTTING_DOWN,
    * ENGINE_FAILED, … */
   async embed(request: EmbedRequest): Promise<EmbedResponse> {
     const startMs = this.#clock.nowMs()
+    const progress: RequestProgress = { queuedMs: undefined }
     let response: EmbedResponse | undefined
     let outcome = 'ok'
     try {
-      response = await this.#embed(request, startMs)
+      response = await this.#embed(request, startMs, progress)
       return response
     } catch (error) {
       outcome = error instanceof EmbedError ? error.code : 'INTERNAL'
       throw error
     } finally {
       if (requestDone.hasSubscribers) {
+        const nowMs = this.#clock.nowMs()
+        const hasGivenUp = outcome === 'REQUEST_TIMEOUT' || outcome === 'REQUEST_CANCELLED'
+        const { queuedMs } = progress
+        const givenUpMs = hasGivenUp && queuedMs !== undefined ? nowMs - queuedMs : undefined
         requestDone.publish({
           source: this,
           origin: request.origin,
           inputs: request.inputs.length,
           tokens: response?.tokens ?? 0,
           startedMs: startMs,
-          durationMs: this.#clock.nowMs() - startMs,
+          durationMs: nowMs - startMs,
           outcome,
           priority: request.priority ?? 'normal',
           tokenizeMs: response?.tokenizeMs,
-          queueWaitMs: response?.queueMs,
+          queueWaitMs: response?.queueMs ?? givenUpMs,
           inferenceMs: response?.inferenceMs,
           truncatedInputs: response?.truncatedInputs,
           truncatedTokens: response?.truncatedTokens,
@@ -159,7 +174,7 @@ export class EmbeddingPipeline implements AsyncDisposable {
     }
   }
 
-  async #embed(request: EmbedRequest, startMs: number): Promise<EmbedResponse> {
+  async #embed(request: EmbedRequest, startMs: number, progress: RequestProgress): Promise<EmbedResponse> {
     const output = request.output ?? 'pooled'
     const { dimensions: fullDimensions } = this.spec
     const dimensions = request.dimensions ?? fullDimensions
@@ -168,14 +183,20 @@ export class EmbeddingPipeline implements AsyncDisposable {
 
     const { priority } = request
     const place = this.#queue.reserve(this.#estimateTokens(request.inputs), priority)
-    const tokenized = await this.#tokenize(request).catch((error: unknown) => {
+    let tokenized: TokenizedInput[]
+    let tokens: number
+    try {
+      tokenized = await this.#tokenize(request)
+      tokens = tokenized.reduce((sum, { ids }) => sum + ids.length, 0)
+      if (output === 'tokens') this.#checkTokenOutput(tokens)
+    } catch (error) {
       place.release()
       throw error
-    })
+    }
     const sequences = tokenized.map((input) => input.ids)
-    const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0)
     const cut = tokenized.filter((input) => input.totalTokens > input.ids.length)
     const tokenizedMs = this.#clock.nowMs()
+    progress.queuedMs = tokenizedMs
     if (tokenizeDone.hasSubscribers) {
       tokenizeDone.publish({
         source: this,
@@ -228,6 +249,13 @@ export class EmbeddingPipeline implements AsyncDisposable {
     if (!this.engine.info.outputs.includes(output)) {
       throw new EmbedError('OUTPUT_NOT_SUPPORTED', { engine: this.engine.info.name, output })
     }
+  }
+
+  #checkTokenOutput(tokens: number): void {
+    const outputBytes = tokens * this.spec.dimensions * Float32Array.BYTES_PER_ELEMENT
+    const maxTokenOutputBytes = this.#maxTokenOutputBytes
+    if (outputBytes > maxTokenOutputBytes)
+      throw new EmbedError('TOKEN_OUTPUT_TOO_LARGE', { tokens, outputBytes, maxTokenOutputBytes })
   }
 
   /** From the length of the texts, so that what a full queue refuses costs no tokenisation. */

@@ -35,6 +35,7 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
   QUEUE_FULL: 429,
   OVER_OBJECTIVE: 429,
   REQUEST_TOO_LARGE: 413,
+  TOKEN_OUTPUT_TOO_LARGE: 413,
   REQUEST_TIMEOUT: 504,
   // nginx's "client closed request": the client is gone, only the log sees it
   REQUEST_CANCELLED: 499,

@@ -71,7 +71,7 @@ export function createAkidbMetrics(
   )
   const queueWait = make.histograms(
     'embed_queue_wait_seconds',
-    'Time that a request waited for the engine: the longest wait of its inputs',
+    'Time that a request waited for the engine: the longest wait of its inputs; of one that timed out or whose client left, the time until then',
     latencyBuckets,
     ['priority'],
   )
@@ -166,12 +166,13 @@ export function createAkidbMetrics(
       inferenceDuration.observe(batch.inferenceMs / 1000)
     },
     onRequestDone(done: RequestDone) {
+      const { queueWaitMs } = done
+      if (queueWaitMs !== undefined) queueWait.of(done.priority ?? 'normal').observe(queueWaitMs / 1000)
       if (done.outcome !== 'ok') return
       inputs.inc(done.inputs)
       tokens.inc(done.tokens)
       truncatedInputs.inc(done.truncatedInputs)
       truncatedTokens.inc(done.truncatedTokens)
-      queueWait.of(done.priority ?? 'normal').observe((done.queueWaitMs ?? 0) / 1000)
     },
   }
 }

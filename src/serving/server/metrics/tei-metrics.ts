@@ -19,6 +19,7 @@ const failureByCode: Readonly<Record<string, string>> = {
   REQUEST_TIMEOUT: 'overloaded',
   SHUTTING_DOWN: 'overloaded',
   REQUEST_TOO_LARGE: 'batch_size',
+  TOKEN_OUTPUT_TOO_LARGE: 'batch_size',
   OUTPUT_NOT_SUPPORTED: 'model_type',
   ENGINE_FAILED: 'inference',
   ENGINE_OUT_OF_MEMORY: 'inference',

@@ -2,6 +2,7 @@
  * @see github.com/ollama/ollama/blob/main/docs/api.md */
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
+import { EmbedError } from '../../../errors.ts'
 import { appendFloat32Array } from '../../../float32-text.ts'
 import { optional, sharedFields } from '../body-schema.ts'
 import type { ServerContext } from '../context.ts'
@@ -28,8 +29,12 @@ const legacySchema = Type.Object(
 const showSchema = Type.Object({ model, name: model }, { description: 'Tells of the served model.' })
 
 export async function registerOllamaRoutes(app: FastifyInstance, context: ServerContext): Promise<void> {
-  // Its documentation shows `curl -d` without a content type.
   parseJsonBodies(app, '*')
+  app.addHook('preParsing', (request, _reply, _body, done) => {
+    const { 'content-type': contentType, origin } = request.headers
+    if (request.method !== 'POST' || isTaken(contentType, origin !== undefined)) done()
+    else done(new EmbedError('UNSUPPORTED_MEDIA_TYPE', { mediaType: contentType ?? 'none' }))
+  })
   const config = { dialect: 'ollama' as const }
   const embeddingConfig = { ...config, isEmbedding: true } as const
   const tags = ['Ollama']
@@ -90,6 +95,14 @@ export async function registerOllamaRoutes(app: FastifyInstance, context: Server
       return toShown(context)
     },
   )
+}
+
+/** Its documentation shows `curl -d` without a content type, which curl calls a form. A page of another origin may send
+ * forms and bodies without a type to whom it likes, JSON only where CORS lets it. */
+function isTaken(contentType: string | undefined, isFromPage: boolean): boolean {
+  const mediaType = contentType?.split(';', 1)[0]!.trim().toLowerCase()
+  if (mediaType === 'application/json') return true
+  return !isFromPage && (mediaType === undefined || mediaType === 'application/x-www-form-urlencoded')
 }
 
 /** Ollama's clients add ':latest' to a name without a tag. */

@@ -22,7 +22,7 @@ type EmbedBody = Static<typeof embedSchema>
 
 const embedAllSchema = Type.Object(
   { inputs: inputsSchema, ...textFields },
-  { description: 'Gives one vector for each token of up to 32 inputs.' },
+  { description: 'Gives one vector for each token of each input.' },
 )
 
 const similaritySchema = Type.Object(
@@ -48,9 +48,6 @@ const vertexSchema = Type.Object(
   { description: "Vertex AI's envelope around /embed." },
 )
 
-/** TEI's limit. 2,048 texts of 512 tokens with 1,024 dimensions would be 4 GiB. */
-const maxTokenOutputInputs = 32
-
 export function registerTeiRoutes(app: FastifyInstance, context: ServerContext): void {
   const config = { dialect: 'tei', isEmbedding: true } as const
   const tags = ['TEI']
@@ -68,10 +65,6 @@ export function registerTeiRoutes(app: FastifyInstance, context: ServerContext):
     { schema: { body: embedAllSchema, tags }, config },
     async (request, reply) => {
       const body = toDialectRequest(request.body)
-      if (body.inputs.length > maxTokenOutputInputs) {
-        const reason = `/embed_all takes ${maxTokenOutputInputs} inputs, not ${body.inputs.length}: its answer has a vector for each token; split the list`
-        throw new EmbedError('INVALID_REQUEST', { reason })
-      }
       const result = await embedForRequest(context, reply, { ...body, output: 'tokens' })
       return reply.type('application/json').send(Readable.from(toTokenRows(result)))
     },
