@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { ArithmeticEngine } from '../../test/fakes/arithmetic-engine.ts'
 import { createArithmeticPipeline } from '../../test/fakes/arithmetic-pipeline.ts'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
@@ -17,6 +18,7 @@ interface Setup extends AsyncDisposable {
 function setup(parts: {
   loadConfig?: () => Config
   start?: (config: Config) => Promise<ServedPipeline>
+  hasSameModel?: () => Promise<boolean>
 }): Setup {
   const host = new PipelineHost(createArithmeticPipeline())
   const logged: string[] = []
@@ -32,7 +34,8 @@ function setup(parts: {
     server: server as never,
     loadConfig: parts.loadConfig ?? loadConfig,
     start: parts.start ?? ((config) => Promise.resolve({ ...createArithmeticPipeline(), config })),
-    onReloaded: ({ config }) => logged.push(`reloaded ${config.model}`),
+    hasSameModel: parts.hasSameModel ?? (() => Promise.resolve(true)),
+    onReloaded: ({ config }, change) => logged.push(`reloaded ${change} ${config.model}`),
     signal: stop.signal,
   })
   return {
@@ -51,7 +54,7 @@ describe('createReloader', () => {
     await using made = setup({ loadConfig: () => next })
     const before = made.host.current
     await made.reload()
-    expect(made.logged).toEqual(['a reload cannot change port; restart for that', 'reloaded next'])
+    expect(made.logged).toEqual(['a reload cannot change port; restart for that', 'reloaded model next'])
     expect(made.serverReloads).toMatchObject([{ apiKey: 'k', port: before.config.port }])
     expect([made.host.current === before, made.host.current.config.model]).toEqual([false, 'next'])
   })
@@ -73,10 +76,41 @@ describe('createReloader', () => {
     expect([unstarted.serverReloads.length, unstarted.host.current]).toEqual([1, before])
   })
 
+  it('makes no new pipeline of the same configuration and the same model', async () => {
+    let hasSameModel = true
+    await using made = setup({
+      loadConfig: () =>
+        loadConfig({ flags: { model: 'arithmetic', port: 0, logLevel: 'silent', apiKey: 'new' } }),
+      hasSameModel: () => Promise.resolve(hasSameModel),
+    })
+    const { pipeline } = made.host.current
+    await made.reload()
+    expect([made.logged, made.host.current.pipeline === pipeline, made.host.current.config.apiKey]).toEqual([
+      ['reloaded configuration arithmetic'],
+      true,
+      'new',
+    ])
+    hasSameModel = false
+    await made.reload()
+    expect([made.logged.at(-1), made.host.current.pipeline === pipeline]).toEqual([
+      'reloaded model arithmetic',
+      false,
+    ])
+  })
+
+  it('replaces a pipeline whose engine is dead', async () => {
+    await using made = setup({ loadConfig: () => made.host.current.config })
+    const { pipeline } = made.host.current
+    ;(pipeline.engine as ArithmeticEngine).isHealthy = false
+    await made.reload()
+    expect(made.host.current.pipeline === pipeline).toBe(false)
+  })
+
   it('lets all that ask during a reload share the next one', async () => {
     let started = 0
     let finish!: () => void
     await using made = setup({
+      hasSameModel: () => Promise.resolve(false),
       start: async (config) => {
         started++
         await new Promise<void>((resolve) => (finish = resolve))

@@ -1,5 +1,6 @@
 /** What SIGHUP does to a server: configuration, keys, certificate and model anew, while requests go on. */
 import { keepFixed } from '../config/keep-fixed.ts'
+import { makesSamePipeline } from '../config/pipeline-config.ts'
 import type { Config } from '../config/schema.ts'
 import { toReason } from '../errors.ts'
 import type { PipelineHost, ServedPipeline } from '../serving/pipeline/pipeline-host.ts'
@@ -11,7 +12,9 @@ export interface ReloadParts {
   /** Reads the configuration again. */
   readonly loadConfig: () => Config
   readonly start: (config: Config) => Promise<ServedPipeline>
-  readonly onReloaded: (served: ServedPipeline) => void
+  /** Whether the model's files are still those that the pipeline was made from. */
+  readonly hasSameModel: (served: ServedPipeline, config: Config) => Promise<boolean>
+  readonly onReloaded: (served: ServedPipeline, change: 'model' | 'configuration') => void
   /** A reload that a stop overtakes is no failure. */
   readonly signal: AbortSignal
 }
@@ -35,7 +38,8 @@ export function createReloader(parts: ReloadParts): () => Promise<void> {
 }
 
 /** Each part that fails stays as it was, and the log says why. */
-async function reload({ host, server, loadConfig, start, onReloaded, signal }: ReloadParts): Promise<void> {
+async function reload(parts: ReloadParts): Promise<void> {
+  const { host, server, loadConfig, start, onReloaded, signal } = parts
   const { log } = server.app
   let config: Config
   try {
@@ -48,10 +52,25 @@ async function reload({ host, server, loadConfig, start, onReloaded, signal }: R
   }
   await server.reload(config)
   try {
+    // Beside the one that goes on, a new pipeline would need the memory of a second model.
+    if (await canGoOn(parts, config)) {
+      host.reconfigure(config)
+      onReloaded(host.current, 'configuration')
+      return
+    }
     await host.reload(() => start(config))
-    onReloaded(host.current)
+    onReloaded(host.current, 'model')
   } catch (error) {
     if (signal.aborted) return
     log.error({ err: error }, `the model was not reloaded, the one before goes on: ${toReason(error)}`)
   }
+}
+
+async function canGoOn({ host, hasSameModel }: ReloadParts, config: Config): Promise<boolean> {
+  const { current } = host
+  return (
+    current.pipeline.isHealthy &&
+    makesSamePipeline(current.config, config) &&
+    (await hasSameModel(current, config))
+  )
 }

@@ -3,9 +3,8 @@ import { isatty } from 'node:tty'
 import { type Config, knobs } from '../config/schema.ts'
 import { EmbedError } from '../errors.ts'
 import { limitArenas, trimNativeHeap } from '../hardware/machine/native-heap.ts'
-import type { PullProgress } from '../model/pull.ts'
 import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-host.ts'
-import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
+import { type StartOptions, hasSameModel, startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { createServer } from '../serving/server/create-server.ts'
 import { Credentials } from '../serving/server/security/credentials.ts'
 import { chooseCacheDir } from './cache-dir.ts'
@@ -36,10 +35,13 @@ export const serveCommand: Command = {
     if (!isatty(0)) process.on('SIGHUP', () => void reload?.())
 
     const bar = createProgressBar(process.stderr)
+    const optionsFor = (chosen: Config): StartOptions => ({
+      cacheDir: chooseCacheDir({ ...input, config: chosen }),
+      signal,
+      onProgress: (progress) => bar.update(progress),
+    })
     const start = async (chosen: Config): Promise<ServedPipeline> => {
-      const cacheDir = chooseCacheDir({ ...input, config: chosen })
-      const onProgress = (progress: PullProgress): void => bar.update(progress)
-      const started = await startPipeline(chosen, { cacheDir, signal, onProgress }).finally(() => bar.stop())
+      const started = await startPipeline(chosen, optionsFor(chosen)).finally(() => bar.stop())
       trimNativeHeap()
       return { ...started, config: chosen }
     }
@@ -61,7 +63,13 @@ export const serveCommand: Command = {
         server,
         loadConfig: input.reloadConfig,
         start,
-        onReloaded: (served) => say(['reloaded', ...describeModel(served)].join('\n')),
+        hasSameModel: (served, chosen) => hasSameModel(served, chosen, optionsFor(chosen)),
+        onReloaded: (served, change) =>
+          say(
+            change === 'model'
+              ? ['reloaded', ...describeModel(served)].join('\n')
+              : 'reloaded the configuration; the model is the same and goes on',
+          ),
         signal,
       })
 

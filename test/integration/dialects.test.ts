@@ -49,7 +49,7 @@ describe('TEI', () => {
     await using bounded = await startTinyServer({ maxTokenOutputBytes: 64 * 32 * 4 })
     const ask = async (payload: object) => {
       const answer = await bounded.server.app.inject({ method: 'POST', url: '/embed_all', payload })
-      return [answer.statusCode, (answer.json() as { code?: string }).code]
+      return [answer.statusCode, answer.json<{ code?: string }>().code]
     }
     expect(await ask({ inputs: longText })).toEqual([200, undefined])
     expect(await ask({ inputs: [longText, 'a'] })).toEqual([413, 'TOKEN_OUTPUT_TOO_LARGE'])

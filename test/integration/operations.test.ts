@@ -170,6 +170,17 @@ describe('SIGHUP', () => {
       'first',
     ])
 
+    await configure({ model: models.first, servedModelName: 'renamed' })
+    serve.child.kill('SIGHUP')
+    await expect.poll(serve.output, { timeout: 20_000 }).toContain('the model is the same and goes on')
+    expect([await modelNow(), reloads()]).toEqual(['renamed', 2])
+
+    // Other files under the same name.
+    await writeTinyBert(models.first, { pooling: 'cls' })
+    serve.child.kill('SIGHUP')
+    await expect.poll(reloads, { timeout: 20_000 }).toBe(3)
+    expect((await post(`${serve.url}/embed`, oneText)).body).toBe(between)
+
     const { outcomes } = await load.stop()
     expect(outcomes).toEqual({ 200: expect.any(Number) as number })
     expect(seen.has(before) && seen.has(between)).toBe(true)

@@ -13,6 +13,7 @@ export interface ServedPipeline {
 
 /** One pipeline with the number of requests that began while it was the current one. */
 interface Generation extends ServedPipeline {
+  config: Config
   requests: number
   onIdle: () => void
 }
@@ -73,6 +74,11 @@ export class PipelineHost implements AsyncDisposable {
     this.#current = toGeneration(next)
     // One after the other: a request that began before this swap may have seen the new pipeline too.
     this.#retired = this.#retired.then(() => retire(old))
+  }
+
+  /** The current pipeline goes on under another configuration that makes the same one. */
+  reconfigure(config: Config): void {
+    this.#current.config = config
   }
 
   /** Settles when only the current pipeline is left. */

@@ -1,5 +1,5 @@
 /** engine: auto. Tries candidates from the fastest on and takes the first that starts and matches the golden vectors. */
-import type { Config } from '../../config/schema.ts'
+import type { PipelineConfig } from '../../config/pipeline-config.ts'
 import { createEngine } from '../../engines/create.ts'
 import type { Engine } from '../../engines/engine.ts'
 import { EmbedError, toReason } from '../../errors.ts'
@@ -38,7 +38,7 @@ export type Candidate =
 export async function startEngine(
   spec: ModelSpec,
   tokenizer: Tokenizer,
-  config: Config,
+  config: PipelineConfig,
   options: StartOptions,
 ): Promise<StartedEngine> {
   const cpu = readCpu()
@@ -111,7 +111,7 @@ function defaultStreams(threads: number): number {
 
 /** What the configuration allows on this CPU, fastest first. */
 export function listCandidates(
-  config: Pick<Config, 'engine' | 'precision'>,
+  config: Pick<PipelineConfig, 'engine' | 'precision'>,
   cpu: Pick<Cpu, 'features'>,
   hasOpenvino: boolean,
 ): Candidate[] {
@@ -134,7 +134,7 @@ const bf16Features = ['AMX_BF16', 'AVX512_BF16', 'NEON_BF16'] as const
 
 /** Path of the OpenVINO library; undefined, with a note, when it is not to be had and not asked for by name. */
 async function locateOpenvino(
-  config: Config,
+  config: PipelineConfig,
   options: StartOptions,
   notes: string[],
 ): Promise<string | undefined> {

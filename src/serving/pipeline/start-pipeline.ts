@@ -1,9 +1,9 @@
 /** From a configuration to a pipeline that has proved itself: model, tokenizer, engine, golden check. */
 import { readFileSync } from 'node:fs'
-import type { Config } from '../../config/schema.ts'
+import type { PipelineConfig } from '../../config/pipeline-config.ts'
 import { createTokenizer } from '../tokenizer/worker-tokenizer.ts'
-import { loadModelSpec } from '../../model/spec.ts'
-import { type PullProgress, pullModel } from '../../model/pull.ts'
+import { type ModelSpec, loadModelSpec } from '../../model/spec.ts'
+import { type PullProgress, type PulledModel, pullModel } from '../../model/pull.ts'
 import { EmbeddingPipeline } from './embedding-pipeline.ts'
 import { withDefaultPrompt } from './prompt.ts'
 import { type StartedEngine, startEngine } from './start-engine.ts'
@@ -30,21 +30,11 @@ export interface StartOptions {
  * @throws {EmbedError} MODEL_NOT_FOUND, OFFLINE, MODEL_FILE_MISSING, MODEL_FILE_CORRUPT, MODEL_CONFIG_INVALID,
  * ARCHITECTURE_UNSUPPORTED, NO_ENGINE, NO_SPACE, … */
 export async function startPipeline(
-  config: Config,
+  config: PipelineConfig,
   options: StartOptions,
 ): Promise<{ pipeline: EmbeddingPipeline; startup: StartupReport }> {
   const startMs = performance.now()
-  const { cacheDir, signal } = options
-  const model = await pullModel(config.model, {
-    cacheDir,
-    offline: config.offline,
-    revision: config.revision,
-    token: config.hfToken,
-    endpoint: config.hfEndpoint,
-    signal,
-    onProgress: options.onProgress,
-  })
-  const spec = withDefaultPrompt(await loadModelSpec(model.folder, { id: model.id, cacheDir }), config)
+  const { model, spec } = await loadModel(config, options)
   const tokenizer = await createTokenizer({
     tokenizerPath: spec.files.tokenizer,
     workerCount: config.tokenizerWorkers,
@@ -73,6 +63,34 @@ export async function startPipeline(
     await tokenizer[Symbol.asyncDispose]()
     throw error
   }
+}
+
+/** Whether the files of the model are still those that the pipeline was made from.
+ * @throws {EmbedError} as startPipeline */
+export async function hasSameModel(
+  { pipeline, startup }: { readonly pipeline: EmbeddingPipeline; readonly startup: StartupReport },
+  config: PipelineConfig,
+  options: StartOptions,
+): Promise<boolean> {
+  const { model, spec } = await loadModel(config, options)
+  return model.revision === startup.revision && spec.contentHash === pipeline.spec.contentHash
+}
+
+async function loadModel(
+  config: PipelineConfig,
+  { cacheDir, signal, onProgress }: StartOptions,
+): Promise<{ model: PulledModel; spec: ModelSpec }> {
+  const model = await pullModel(config.model, {
+    cacheDir,
+    offline: config.offline,
+    revision: config.revision,
+    token: config.hfToken,
+    endpoint: config.hfEndpoint,
+    signal,
+    onProgress,
+  })
+  const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
+  return { model, spec: withDefaultPrompt(spec, config) }
 }
 
 const packageVersion = (
