@@ -123,7 +123,7 @@ export const configSchema = Type.Object(
       minimum: 1,
     }),
     // tokenizer
-    tokenizerWorkers: integer('Tokenizer threads; 0 tokenises on the thread of the server', {
+    tokenizerWorkers: integer('Tokenizer threads for long texts and lists, started by the first; 0 needs none', {
       default: 1,
       minimum: 0,
       maximum: 64,

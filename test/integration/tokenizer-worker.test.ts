@@ -88,6 +88,7 @@ describe.skipIf(!existsSync(built))('tokenizer threads, need dist/ (npx tsc -p t
         return worker
       },
     })
+    expect(workers).toHaveLength(0) // until there is work for one
     for (let round = 0; round < 3; round++) {
       const lost = tokenizer.encode([long], whole)
       const outcome = Promise.allSettled([lost])

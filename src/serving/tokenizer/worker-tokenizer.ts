@@ -30,17 +30,10 @@ export interface TokenizerOptions {
 export async function createTokenizer(options: TokenizerOptions): Promise<Tokenizer> {
   const { tokenizerPath, workerCount = 1, inlineChars = 4_096, maxTextChars = 2_000_000 } = options
   const { createWorker = () => createTokenizerThread(tokenizerPath) } = options
+  const core = await TokenizerCore.load(tokenizerPath)
+  // A thread starts with the first request for it: one that never comes saves its 15 MiB.
   const slots = Array.from({ length: workerCount }, () => new WorkerSlot(createWorker))
-  try {
-    const [core] = await Promise.all([
-      TokenizerCore.load(tokenizerPath),
-      ...slots.map((slot) => slot.start()),
-    ])
-    return new WorkerTokenizer(core, slots, { inlineChars, maxTextChars })
-  } catch (error) {
-    await disposeAll(slots)
-    throw error
-  }
+  return new WorkerTokenizer(core, slots, { inlineChars, maxTextChars })
 }
 
 class WorkerTokenizer implements Tokenizer {
@@ -86,7 +79,7 @@ class WorkerTokenizer implements Tokenizer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
-    await disposeAll(this.#slots)
+    await Promise.all(this.#slots.map((slot) => slot[Symbol.asyncDispose]()))
   }
 
   #check(texts: readonly string[], { maxTokens, addSpecialTokens = true }: TokenizeOptions): void {
@@ -148,8 +141,4 @@ function createTokenizerThread(tokenizerPath: string): Worker {
   const workerData: WorkerStart = { tokenizerPath }
   // No execArgv: flags of the process (--input-type, a loader of a test runner) are not for this file.
   return new Worker(new URL('./tokenizer-worker.js', import.meta.url), { workerData, execArgv: [] })
-}
-
-async function disposeAll(slots: readonly WorkerSlot[]): Promise<void> {
-  await Promise.all(slots.map((slot) => slot[Symbol.asyncDispose]()))
 }
