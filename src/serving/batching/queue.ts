@@ -70,7 +70,8 @@ export class RequestQueue {
   #isClosed = false
   /** Moving average of what requests ask for; 0 before the first. */
   #usualTokens = 0
-  /** The last refusal of `refusal`, and when it was made: under overload the error itself is a large part of its cost. */
+  /** The last refusal of `refusal`, and when it was made: under overload the error itself is a large part of its cost.
+   * It holds until a request frees its place. */
   #lastRefusal: { readonly error: EmbedError; readonly madeMs: number } | undefined
   #onArrival: (inputs: number, priority: Priority) => void = noop
   readonly #onIdle: (() => void)[] = []
@@ -130,6 +131,7 @@ export class RequestQueue {
       isHeld = false
       this.#requestCount--
       this.#tokenCount -= tokens
+      this.#lastRefusal = undefined
       if (this.#requestCount === 0) for (const wake of this.#onIdle.splice(0)) wake()
     }
     return {
@@ -162,7 +164,6 @@ export class RequestQueue {
    * Undefined when there is room. */
   get refusal(): EmbedError | undefined {
     const nowMs = this.#clock.nowMs()
-    // What was true a moment ago may refuse a request too many, and is told to retry all the same.
     if (this.#lastRefusal !== undefined && nowMs - this.#lastRefusal.madeMs < refusalMemoryMs) {
       return this.#lastRefusal.error
     }
@@ -192,6 +193,7 @@ export class RequestQueue {
   /** Refuses new requests from now on. */
   close(): void {
     this.#isClosed = true
+    this.#lastRefusal = undefined
   }
 
   /** Settles when every accepted request has. */
@@ -315,7 +317,8 @@ export class RequestQueue {
 
 /** The rest of the time is for what lies outside: the request's way in, its parsing, the way out. */
 const queueShareOfTarget = 0.9
-const refusalMemoryMs = 2
+/** By then the time to retry after has become another. */
+const refusalMemoryMs = 50
 /** About the last 30 requests count. */
 const usualTokensStep = 1 / 32
 

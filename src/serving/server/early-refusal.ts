@@ -59,7 +59,6 @@ export function refuseEarly(
     const requestId = chooseRequestId(request)
     const answer = toErrorAnswer(refusal, dialect, requestId)
     const body = JSON.stringify(answer.body)
-    limitSending(response, context.config.sendTimeoutMs)
     response.writeHead(answer.status, {
       ...answer.headers,
       [requestIdHeader]: requestId,
@@ -67,6 +66,9 @@ export function refuseEarly(
       'content-length': Buffer.byteLength(body),
     })
     response.end(body)
+    // As a rule the kernel has it already.
+    if (response.socket !== null && response.socket.writableLength > 0)
+      limitSending(response, context.config.sendTimeoutMs)
     const ended = {
       method,
       get log() {
