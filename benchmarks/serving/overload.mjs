@@ -1,6 +1,8 @@
 // What a server does with ten times the load that it can carry.
 //   node benchmarks/serving/overload.mjs [--seconds 60] [--factor 10] [--target-p95-ms 500] [--out FILE]
-// Peak = closed loop of 64 clients; then an open loop of factor x peak. Prints a table, then one JSON line.
+// Peak = closed loop of 64 clients; then an open loop of factor x peak. The client shares the machine: what it takes there
+// is told, and so is what a refusal costs the thread of the server that speaks HTTP, its accepted requests taken off.
+// Prints a table, then one JSON line.
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { percentile, runClosedLoop } from '../cpu/load-client.mjs'
@@ -27,11 +29,16 @@ try {
   const closed = (clients = 64) => runClosedLoop({ ...load, clients, durationMs: 10_000, warmupMs: 3000 })
   const sixteen = await closed(16)
   const { averageBatchSize } = await server.stats()
+  const idleUs = server.mainThreadUs()
   const before = await closed()
+  // Its warm-up ran as well.
+  const acceptedUs = (server.mainThreadUs() - idleUs) / (before.requests * 1.3)
   const sample = () => samples.push(Math.round(server.rssMiB()))
   sample()
   const timer = setInterval(sample, 5000)
   const clientCpu = process.cpuUsage()
+  const serverCpuSeconds = server.cpuSeconds()
+  const mainThreadUs = server.mainThreadUs()
   const overload = await runOpenLoop({
     ...load,
     requestsPerSecond: (before.requests * 1000 * factor) / before.elapsedMs,
@@ -39,6 +46,8 @@ try {
   })
   clearInterval(timer)
   const { user, system } = process.cpuUsage(clientCpu)
+  const overloadUs = server.mainThreadUs() - mainThreadUs
+  const serverCpuCores = ((server.cpuSeconds() - serverCpuSeconds) * 1000) / overload.elapsedMs
   const after = await closed()
   const peak = (rate(before) + rate(after)) / 2
   const accepted = overload.latenciesMs[200] ?? []
@@ -60,6 +69,8 @@ try {
     acceptedP99Ms: percentile(accepted, 0.99),
     refusedP95Ms: percentile(overload.latenciesMs[429] ?? [], 0.95),
     targetP95Ms,
+    serverCpuCores,
+    mainThreadUsPerRefusal: (overloadUs - accepted.length * acceptedUs) / overload.byStatus[429],
     clientCpuCores: (user + system) / 1000 / overload.elapsedMs,
     rssMiB: samples,
   }
@@ -70,11 +81,11 @@ console.log(
   [
     `16 clients      ${record.sixteenClients.requestsPerSecond.toFixed(0)} req/s in batches of ${record.sixteenClients.averageBatchSize.toFixed(1)} on average`,
     `peak            ${record.peakRequestsPerSecond.before.toFixed(0)} req/s before, ${record.peakRequestsPerSecond.after.toFixed(0)} after`,
-    `offered         ${record.offeredPerSecond.toFixed(0)} req/s, the client took ${record.clientCpuCores.toFixed(2)} cores`,
+    `offered         ${record.offeredPerSecond.toFixed(0)} req/s, the client took ${record.clientCpuCores.toFixed(2)} cores, the server ${record.serverCpuCores.toFixed(2)}`,
     `goodput         ${record.goodputPerSecond.toFixed(0)} req/s = ${(100 * record.goodputShareOfPeak).toFixed(1)} % of peak`,
     `answers         ${JSON.stringify(record.byStatus)}, ${record.connectionFailures} connection failures`,
     `accepted        p50 ${record.acceptedP50Ms.toFixed(0)}, p95 ${record.acceptedP95Ms.toFixed(0)}, p99 ${record.acceptedP99Ms.toFixed(0)} ms; objective ${targetP95Ms} ms`,
-    `refused         p95 ${record.refusedP95Ms?.toFixed(0)} ms`,
+    `refused         p95 ${record.refusedP95Ms?.toFixed(0)} ms, ${record.mainThreadUsPerRefusal.toFixed(0)} us of the main thread each`,
     `RSS MiB         ${record.rssMiB.join(' ')}`,
   ].join('\n'),
 )

@@ -123,12 +123,15 @@ export const configSchema = Type.Object(
       minimum: 1,
     }),
     // tokenizer
-    tokenizerWorkers: integer('Tokenizer threads for long texts and lists, started by the first; 0 needs none', {
-      default: 1,
-      minimum: 0,
-      maximum: 64,
-      unit: 'threads',
-    }),
+    tokenizerWorkers: integer(
+      'Tokenizer threads for long texts and lists, started by the first; 0 needs none',
+      {
+        default: 1,
+        minimum: 0,
+        maximum: 64,
+        unit: 'threads',
+      },
+    ),
     truncation: choice(
       ['auto', 'none', 'right', 'left'],
       "Texts over the model's length: none refuses, right drops the end, left the beginning, auto follows the dialect (OpenAI none, the others right)",

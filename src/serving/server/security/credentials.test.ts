@@ -51,6 +51,15 @@ describe('the file of keys', () => {
     expect(known()).toEqual(['four'])
   })
 
+  it('is read again when it was written between its reading and the watch', async () => {
+    const path = join(folder, 'keys')
+    await writeFile(path, 'one')
+    using credentials = await Credentials.load({ apiKeysFile: path })
+    await writeFile(path, 'two')
+    credentials.watch(watching)
+    await expect.poll(() => credentials.keys.includes('two')).toBe(true)
+  })
+
   it('is followed through the links that Kubernetes swaps', async () => {
     // keys -> ..data/keys, ..data -> ..1; an update makes ..2 and renames a new ..data over the old one.
     for (const [version, key] of [

@@ -2,7 +2,7 @@
 import type { EmbedError } from '../../../errors.ts'
 import { ApiKeys, type KeyConfig } from './api-keys.ts'
 import { type TlsConfig, type TlsFiles, loadTls } from './tls.ts'
-import { watchFiles } from './watch-files.ts'
+import { describeFiles, watchFiles } from './watch-files.ts'
 
 export type CredentialsConfig = KeyConfig & TlsConfig
 
@@ -15,23 +15,32 @@ export class Credentials implements Disposable {
   readonly keys: ApiKeys
   readonly tls: TlsFiles | undefined
   #config: CredentialsConfig
+  /** The files before they were read. */
+  #described: string
   #log: CredentialsLog | undefined
   #onTls: (files: TlsFiles) => void = () => undefined
   #intervalMs = 0
   #unwatch: () => void = () => undefined
   #reading: Promise<void> = Promise.resolve()
 
-  private constructor(config: CredentialsConfig, keys: ApiKeys, tls: TlsFiles | undefined) {
+  private constructor(
+    config: CredentialsConfig,
+    described: string,
+    keys: ApiKeys,
+    tls: TlsFiles | undefined,
+  ) {
     this.#config = config
+    this.#described = described
     this.keys = keys
     this.tls = tls
   }
 
   /** @throws {EmbedError} API_KEYS_INVALID, TLS_INVALID, FILE_UNREADABLE, CONFIG_INVALID */
   static async load(config: CredentialsConfig): Promise<Credentials> {
+    const described = await describeFiles(pathsOf(config))
     const keys = new ApiKeys()
     await keys.load(config)
-    return new Credentials(config, keys, await loadTls(config))
+    return new Credentials(config, described, keys, await loadTls(config))
   }
 
   /** From now on changes of the files are taken over; what cannot be read is logged, and what was there stays. */
@@ -45,6 +54,7 @@ export class Credentials implements Disposable {
   /** Takes over what the configuration names now, as a change of the files would. */
   async reload(config: CredentialsConfig): Promise<void> {
     this.#config = config
+    this.#described = await describeFiles(pathsOf(config))
     this.#watchFiles()
     await this.#read()
   }
@@ -55,9 +65,8 @@ export class Credentials implements Disposable {
 
   #watchFiles(): void {
     this.#unwatch()
-    const { apiKeysFile, tlsCert, tlsKey } = this.#config
-    const paths = [apiKeysFile, tlsCert, tlsKey].filter((path) => path !== undefined)
-    this.#unwatch = watchFiles(paths, this.#intervalMs, () => void this.#read())
+    const options = { intervalMs: this.#intervalMs, described: this.#described }
+    this.#unwatch = watchFiles(pathsOf(this.#config), options, () => void this.#read())
   }
 
   /** One after the other, so that the newest read wins. */
@@ -81,4 +90,8 @@ export class Credentials implements Disposable {
     const files = await loadTls(config)
     if (files !== undefined) this.#onTls(files)
   }
+}
+
+function pathsOf({ apiKeysFile, tlsCert, tlsKey }: CredentialsConfig): string[] {
+  return [apiKeysFile, tlsCert, tlsKey].filter((path) => path !== undefined)
 }

@@ -1,15 +1,38 @@
-import { type Stats, unwatchFile, watchFile } from 'node:fs'
+import { stat } from 'node:fs/promises'
 
-/** Calls back when one of the files has changed, been replaced, removed or put back. Asks for their state every
- * `intervalMs` and follows links: inotify would miss network disks and the links that Kubernetes swaps.
+/** What tells a changed, replaced, removed or put back file from the one before; follows links. */
+export async function describeFiles(paths: readonly string[]): Promise<string> {
+  const states = paths.map(async (path) => {
+    const found = await stat(path).catch(() => undefined)
+    return found === undefined ? 'none' : `${found.ino} ${found.size} ${found.ctimeMs}`
+  })
+  return (await Promise.all(states)).join('\n')
+}
+
+/** Calls back when one of the files is no longer as it was described before it was read. Asks for their state every
+ * `intervalMs`: inotify would miss network disks and the links that Kubernetes swaps, fs.watchFile what changes between
+ * the reading and its first look.
  * @returns ends the watch */
-export function watchFiles(paths: readonly string[], intervalMs: number, onChange: () => void): () => void {
-  const listener = (now: Stats, before: Stats): void => {
-    // The first look at a file that is missing is told as well, with both times zero.
-    if (now.ctimeMs !== before.ctimeMs || now.ino !== before.ino || now.size !== before.size) onChange()
+export function watchFiles(
+  paths: readonly string[],
+  { intervalMs, described }: { intervalMs: number; described: string },
+  onChange: () => void,
+): () => void {
+  let before = described
+  let isLooking = false
+  let isEnded = false
+  const look = async (): Promise<void> => {
+    if (isLooking) return
+    isLooking = true
+    const now = await describeFiles(paths)
+    isLooking = false
+    if (isEnded || now === before) return
+    before = now
+    onChange()
   }
-  for (const path of paths) watchFile(path, { interval: intervalMs, persistent: false }, listener)
+  const timer = setInterval(() => void look(), intervalMs).unref()
   return () => {
-    for (const path of paths) unwatchFile(path, listener)
+    isEnded = true
+    clearInterval(timer)
   }
 }
