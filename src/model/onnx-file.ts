@@ -51,4 +51,4 @@ function hashScales(scales: ExportOptions['scales']): string {
 }
 
 /** Raised whenever the graph that exportOnnx writes changes, so that no cache serves an old one. */
-const exportVersion = 2
+const exportVersion = 3

@@ -124,7 +124,7 @@ function addPositions(encoder: Encoder, word: string, sequence: string): string 
   })
   const position =
     shape.positionsAfterPadTokenId === undefined
-      ? graph.node('Slice', [positions, graph.integers('axis.0', [0]), sequence], 'embeddings.position.rows')
+      ? firstRows(graph, positions, sequence)
       : graph.node(
           'Gather',
           [positions, countedPositions(graph, shape.positionsAfterPadTokenId)],
@@ -137,6 +137,12 @@ function addPositions(encoder: Encoder, word: string, sequence: string): string 
     'embeddings.LayerNorm',
     'embeddings.output',
   )
+}
+
+/** TensorRT 10.6 takes an absent list of axes for all of them, so the axis is said. */
+function firstRows(graph: GraphBuilder, table: string, count: string): string {
+  const zero = graph.integers('axis.0', [0])
+  return graph.node('Slice', [table, zero, count, zero], 'embeddings.position.rows')
 }
 
 /** The n-th real token has position padTokenId + n, padding has padTokenId, on whichever side it is. */

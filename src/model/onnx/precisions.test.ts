@@ -19,6 +19,8 @@ import { exportOnnx } from '../onnx-export.ts'
 import { openSafetensors } from '../safetensors.ts'
 import { loadModelSpec, type ModelSpec } from '../spec.ts'
 import { buildDecoderGraph } from './decoder-graph.ts'
+import { buildEncoderGraph } from './encoder-graph.ts'
+import { toEncoderShape } from './encoder-shape.ts'
 import { toDecoderShape } from './decoder-shape.ts'
 import { findModelWeights } from './model-weights.ts'
 import { writeOnnxModel } from './model-writer.ts'
@@ -51,6 +53,23 @@ beforeAll(async () => {
   }
 })
 afterAll(() => rm(root, { recursive: true }))
+
+// TensorRT 10.6 refuses a Slice without axes where it takes fewer than all of them.
+test.each(tinyFamilies)('every Slice of %s names its axes', async (family) => {
+  const spec = bert[family]!
+  const config = await readHfConfig(spec.folder, spec.files.config)
+  await using tensors = await openSafetensors(spec.files.weights)
+  const weights = findModelWeights(tensors, spec.files.weights, 'encoder')
+  const { nodes } = buildEncoderGraph(toEncoderShape(spec, config, family), weights, {
+    type: 'float',
+    output: 'tokens',
+    inputs: 'ids',
+    pooling: 'mean',
+  })
+  const slices = nodes.filter(({ opType }) => opType === 'Slice')
+  expect(slices.length).toBe(family === 'bert' ? 1 : 0)
+  for (const { inputs } of slices) expect(inputs).toHaveLength(4)
+})
 
 describe('fp8', () => {
   // Nothing on a CPU multiplies bf16: the same graph with f32 between the Q/DQ pairs shows all that E4M3 does.
