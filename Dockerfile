@@ -8,7 +8,9 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json
+# The GPU's kernels are compiled where they run.
+RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json \
+  && cd src && find . -name '*.cu' -o -name '*.cuh' | xargs cp --parents --target-directory ../dist
 # What only other systems, or only the build, can use.
 RUN npm prune --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error \
   && rm -rf node_modules/onnxruntime-node/bin/*/darwin node_modules/onnxruntime-node/bin/*/win32 src \

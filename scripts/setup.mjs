@@ -5,8 +5,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
+  cpSync,
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -81,7 +81,11 @@ function build() {
     },
   )
   if (tsc.status !== 0) fail('the build failed; the compiler says why above')
-  mkdirSync(join(root, 'dist'), { recursive: true })
+  // The GPU's kernels are compiled where they run.
+  cpSync(join(root, 'src'), join(root, 'dist'), {
+    recursive: true,
+    filter: (path) => statSync(path).isDirectory() || /\.cuh?$/.test(path),
+  })
   writeFileSync(stamp, '')
 }
 

@@ -63,6 +63,10 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'engines/rectangular/',
     ],
   },
+  {
+    room: 'engines/cuda/',
+    imports: ['errors.ts', 'model/', 'hardware/', 'engines/engine.ts', 'engines/vectors.ts'],
+  },
   { room: 'engines/', imports: ['errors.ts', 'model/', 'hardware/'] },
   { room: 'serving/tokenizer/', imports: ['errors.ts', 'model/', 'telemetry/'] },
   {

@@ -52,6 +52,8 @@ it(
 
     const image = join(folders, 'final')
     await access(join(folders, 'outside', 'cache'))
+    await access(join(image, 'dist/engines/cuda/kernels/rows.cuh'))
+    await access(join(image, 'dist/engines/cuda/kernels/swiglu.cu'))
     await expect(access(join(image, 'node_modules/vitest'))).rejects.toThrow('ENOENT')
     const model = join(root, 'model')
     await writeTinyBert(model)

@@ -1,0 +1,195 @@
+// Every kernel of the native engine against its oracle on this GPU, then its time with nothing in the L2 cache.
+//   node benchmarks/gpu/kernels.mjs [--check] [--only REGEXP] [--gpu 0] [--rounds 20] [--cache FOLDER] [--out FILE]
+// --check: only whether they are right. Needs dist/, an NVIDIA driver and NVRTC; with cuBLASLt its products are checked too.
+// A check that breaks the GPU's context or hangs ends its own process only; the rest goes on in the next. Prints a line a
+// check, then one JSON line; exit code 1 when any failed.
+import { spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { isPassed, KernelBench } from '../../dist/engines/cuda/checks/kernel-bench.js'
+import { kernelChecks } from '../../dist/engines/cuda/checks/kernel-checks.js'
+import { makeMatmulChecks } from '../../dist/engines/cuda/checks/matmul-checks.js'
+import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
+import { DeviceBuffer } from '../../dist/hardware/gpu/device-buffer.js'
+import { openNative } from './open-native.mjs'
+
+const { values: flags } = parseArgs({
+  options: {
+    check: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    gpu: { type: 'string', default: '0' },
+    rounds: { type: 'string', default: '20' },
+    cache: { type: 'string' },
+    out: { type: 'string' },
+    from: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+})
+/** Of one check, compilation and oracle included. */
+const hangMs = 120_000
+
+if (flags.help) {
+  console.log(
+    'node benchmarks/gpu/kernels.mjs [--check] [--only REGEXP] [--gpu 0] [--rounds 20] [--cache FOLDER] [--out FILE]',
+  )
+} else if (flags.from === undefined) await superviseChecks()
+else await runChecks(Number(flags.from))
+
+/** In this process, from one check on; a line of JSON each. */
+async function runChecks(from) {
+  const { gpu, compiler, matmul, machine } = await openNative(flags)
+  const loader = new KernelLoader(gpu, compiler)
+  const all = [...(matmul === undefined ? [] : makeMatmulChecks(matmul)), ...kernelChecks]
+  const checks = all.filter(({ name }) => new RegExp(flags.only).test(name))
+  const { major, minor } = gpu.device.computeCapability
+  report({
+    machine,
+    copyGbPerSecond: flags.check ? undefined : await measureCopy(loader),
+    count: checks.length,
+  })
+  for (const [index, check] of checks.entries()) {
+    if (index < from) continue
+    report({ started: index, name: check.name })
+    if (check.minArchitecture > major * 10 + minor) {
+      report({ index, name: check.name, skipped: `needs sm_${check.minArchitecture}` })
+      continue
+    }
+    let bench
+    try {
+      bench = new KernelBench(loader, {
+        rounds: flags.check || check.size === 'small' ? 0 : Number(flags.rounds),
+      })
+      await check.run(bench)
+      const { comparisons, timing } = bench
+      report({ index, name: check.name, passed: isPassed(comparisons), comparisons, timing })
+      bench[Symbol.dispose]()
+    } catch (error) {
+      report({
+        index,
+        name: check.name,
+        passed: false,
+        error: String(error),
+        comparisons: bench?.comparisons,
+      })
+      // After a failed launch nothing works in this context.
+      if (error?.code === 'CUDA_STATUS' || error?.code === 'CUBLAS_STATUS') process.exit(3)
+    }
+  }
+  process.exit(0)
+}
+
+/** What this GPU's memory gives to a plain copy, to compare with: bytes read and written. */
+async function measureCopy(loader) {
+  const bytes = 1 << 30
+  const bench = new KernelBench(loader, { rounds: 10 })
+  const [from, to] = ['from', 'to'].map((name) => new DeviceBuffer(loader.gpu, name, bytes))
+  await bench.measure(() => bench.stream.copy(to, from), { bytes: 2 * bytes })
+  for (const each of [from, to, bench]) each[Symbol.dispose]()
+  return bench.timing.gbPerSecond
+}
+
+function report(entry) {
+  process.stdout.write(`${JSON.stringify(entry)}\n`)
+}
+
+async function superviseChecks() {
+  const results = new Map()
+  let machine
+  let copyGbPerSecond
+  let [next, count] = [0, 1]
+  while (next < count) {
+    let running
+    const child = spawn(
+      process.execPath,
+      [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--from', String(next)],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    )
+    const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve(signal ?? code)))
+    const startedAt = next
+    let timer = setTimeout(() => child.kill('SIGKILL'), hangMs)
+    for await (const line of createInterface({ input: child.stdout })) {
+      clearTimeout(timer)
+      timer = setTimeout(() => child.kill('SIGKILL'), hangMs)
+      let entry
+      try {
+        entry = JSON.parse(line)
+      } catch {
+        console.log(line)
+        continue
+      }
+      if (entry.machine !== undefined) {
+        count = entry.count
+        copyGbPerSecond ??= entry.copyGbPerSecond
+        if (machine === undefined) {
+          machine = entry.machine
+          console.log(
+            Object.entries(machine)
+              .map(([key, value]) => `${key} ${value}`)
+              .join(', '),
+          )
+          if (copyGbPerSecond !== undefined)
+            console.log(`copy on the GPU: ${copyGbPerSecond.toFixed(0)} GB/s`)
+        }
+      } else if (entry.started !== undefined) running = entry
+      else {
+        results.set(entry.index, entry)
+        next = entry.index + 1
+        running = undefined
+        printResult(entry, copyGbPerSecond)
+      }
+    }
+    clearTimeout(timer)
+    const how = await ended
+    if (running !== undefined) {
+      const entry = {
+        index: running.started,
+        name: running.name,
+        passed: false,
+        error: `its process ended with ${how}`,
+      }
+      results.set(entry.index, entry)
+      next = entry.index + 1
+      printResult(entry)
+    } else if (how === 0) break
+    else if (next === startedAt) {
+      console.log(`FAILED: the process ended with ${how} before its first check`)
+      process.exit(1)
+    }
+  }
+  const entries = [...results.values()]
+  const failed = entries.filter(({ passed, skipped }) => passed !== true && skipped === undefined)
+  console.log(`${entries.length} checks, ${failed.length} failed`)
+  const record = JSON.stringify({
+    command: ['node', 'benchmarks/gpu/kernels.mjs', ...process.argv.slice(2)].join(' '),
+    date: new Date().toISOString(),
+    commit: process.env.COMMIT,
+    node: process.version,
+    machine,
+    copyGbPerSecond,
+    results: entries,
+  })
+  if (flags.out !== undefined) writeFileSync(flags.out, `${record}\n`)
+  console.log(record)
+  process.exit(failed.length === 0 ? 0 : 1)
+}
+
+function printResult({ name, passed, skipped, error, comparisons = [], timing }, copyGbPerSecond) {
+  const verdict = skipped !== undefined ? 'skip' : passed ? 'ok  ' : 'FAIL'
+  const time =
+    timing === undefined
+      ? ''
+      : `${timing.medianUs.toFixed(1)} us, ${timing.gbPerSecond.toFixed(0)} GB/s${copyGbPerSecond === undefined ? '' : ` (${((100 * timing.gbPerSecond) / copyGbPerSecond).toFixed(0)} % of a copy)`}${timing.tflops > 0 ? `, ${timing.tflops.toFixed(0)} TFLOPS` : ''}`
+  const worst = comparisons.map((each) => `${each.what} ${each.worst.toFixed(2)}`).join(', ')
+  console.log(`${verdict} ${name}: ${skipped ?? time}${worst === '' ? '' : ` [error / tolerance: ${worst}]`}`)
+  if (error !== undefined) console.log(`     ${error}`)
+  if (passed === false) {
+    for (const { what, count, nanCount, at, actual, expected } of comparisons)
+      console.log(
+        `     ${what}: ${nanCount} of ${count} NaN; worst at ${at}: ${actual}, expected ${expected}`,
+      )
+  }
+}

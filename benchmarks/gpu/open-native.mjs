@@ -1,0 +1,68 @@
+// What the benchmarks of the native engine start with: NVIDIA's libraries of this machine and the GPU.
+import { execFileSync } from 'node:child_process'
+import { loadCublaslt } from '../../dist/hardware/ffi/cublaslt.js'
+import { loadCuda } from '../../dist/hardware/ffi/cuda.js'
+import { loadNvrtc } from '../../dist/hardware/ffi/nvrtc.js'
+import { KernelCompiler } from '../../dist/hardware/gpu/compiler.js'
+import { openGpu } from '../../dist/hardware/gpu/context.js'
+import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
+import { MatmulLibrary } from '../../dist/hardware/gpu/matmul.js'
+import { findCudaLibrary } from '../../dist/hardware/machine/cuda-libraries.js'
+
+/** Looks as doctor does: LD_LIBRARY_PATH, CUDA_HOME, the site-packages of python3, the system's folders.
+ * @param {{ gpu: string, cache?: string, workspaceMib?: number }} flags */
+export async function openNative({ gpu: ordinal, cache, workspaceMib = 32 }) {
+  const cuda = loadCuda(pathOf('libcuda') ?? 'libcuda.so.1')
+  const gpu = await openGpu(cuda, { ordinal: Number(ordinal) })
+  const version = [null]
+  cuda.cuDriverGetVersion(version)
+  const driverVersion = version[0]
+  const cudaMajor = Math.floor(driverVersion / 1000)
+  const nvrtcPath = pathOf('libnvrtc', cudaMajor)
+  const cublasltPath = pathOf('libcublasLt', cudaMajor)
+  if (nvrtcPath === undefined) throw new Error(findCudaLibrary('libnvrtc', { cudaMajor }).fix)
+  const compiler = new KernelCompiler(loadNvrtc(nvrtcPath), {
+    driverVersion,
+    ...(cache === undefined ? {} : { cache: new DiskCache(cache) }),
+  })
+  const matmul =
+    cublasltPath === undefined
+      ? undefined
+      : new MatmulLibrary(gpu, loadCublaslt(cublasltPath), { workspaceBytes: workspaceMib << 20 })
+  const { name, computeCapability, multiprocessorCount, l2CacheBytes } = gpu.device
+  const machine = {
+    gpu: name,
+    computeCapability: `${computeCapability.major}.${computeCapability.minor}`,
+    multiprocessorCount,
+    l2CacheBytes,
+    cuda: driverVersion / 1000,
+    nvrtc: `${compiler.version} ${nvrtcPath}`,
+    cublasLt: matmul === undefined ? 'not found' : `${matmul.version} ${cublasltPath}`,
+  }
+  return { gpu, compiler, matmul, machine }
+}
+
+function pathOf(name, cudaMajor) {
+  return findCudaLibrary(name, {
+    libraryPath: process.env.LD_LIBRARY_PATH,
+    cudaHome: process.env.CUDA_HOME,
+    sitePackages: pythonPackages(),
+    cudaMajor,
+  }).found?.path
+}
+
+let packages
+function pythonPackages() {
+  if (packages !== undefined) return packages
+  try {
+    const program =
+      'import site, sysconfig; print(*{*site.getsitepackages(), sysconfig.get_path("purelib")}, sep="\\n")'
+    packages = execFileSync('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'ignore'] })
+      .toString()
+      .trim()
+      .split('\n')
+  } catch {
+    packages = []
+  }
+  return packages
+}

@@ -1,0 +1,81 @@
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { cacheDir } from '../../../../test/fixtures/real-model.ts'
+import { realNvrtc } from '../../../../test/fixtures/real-nvrtc.ts'
+import { KernelCompiler } from '../../../hardware/gpu/compiler.ts'
+import { DiskCache } from '../../../hardware/gpu/disk-cache.ts'
+import { type MatmulPrecision, matmulPrecisions } from '../../../hardware/gpu/matmul.ts'
+import { kernelFiles, type KernelVariant, readKernelSource } from './kernel-loader.ts'
+import { bertKernels, qwen3Kernels } from './kernel-set.ts'
+import { quantizeRowsVariant } from './quantize-rows.ts'
+import { residualRmsnormVariant } from './residual-rmsnorm.ts'
+
+const chips = [80, 89, 90, 100, 110, 120]
+
+const qwen4b = {
+  hiddenSize: 2560,
+  intermediateSize: 9728,
+  heads: 32,
+  kvHeads: 8,
+  headSize: 128,
+  epsilon: 1e-6,
+}
+const minilm = {
+  hiddenSize: 384,
+  intermediateSize: 1536,
+  heads: 12,
+  kvHeads: 12,
+  headSize: 32,
+  epsilon: 1e-12,
+}
+const bgeBase = {
+  hiddenSize: 768,
+  intermediateSize: 3072,
+  heads: 12,
+  kvHeads: 12,
+  headSize: 64,
+  epsilon: 1e-12,
+}
+
+function setFor(precision: MatmulPrecision): KernelVariant[] {
+  return [
+    qwen3Kernels(qwen4b, precision),
+    bertKernels(minilm, precision),
+    bertKernels(bgeBase, precision),
+  ].flat()
+}
+
+describe.skipIf(realNvrtc === undefined)('the kernels, compiled by NVRTC', () => {
+  // Attention takes NVRTC seconds; what has not changed is not compiled again.
+  const cache = new DiskCache(join(cacheDir, 'test-tools', 'kernels'))
+  const compiler = new KernelCompiler(realNvrtc!, { cache })
+  const compile = async ({ file, defines }: KernelVariant, architecture: string) =>
+    compiler.compile({ source: await readKernelSource(file), defines, target: { architecture } })
+
+  for (const chip of chips) {
+    it(`sm_${chip} has a complete set`, { timeout: 120_000 }, async () => {
+      const all = (chip < 89 ? (['bf16'] as const) : matmulPrecisions).flatMap(setFor)
+      const variants = [...new Map(all.map((variant) => [JSON.stringify(variant), variant])).values()]
+      expect(variants.filter(({ minArchitecture }) => minArchitecture > chip)).toEqual([])
+      const images = await Promise.all(variants.map((variant) => compile(variant, `sm_${chip}`)))
+      for (const [i, image] of images.entries())
+        expect(Buffer.from(image).toString('latin1')).toContain(`.text.${variants[i]!.file}`)
+    })
+  }
+
+  it('every file is in a set', () => {
+    const used = new Set(matmulPrecisions.flatMap(setFor).map(({ file }) => file))
+    expect(used).toEqual(new Set(kernelFiles))
+  })
+
+  it('what stands in no set compiles too', async () => {
+    const shape = { rowSize: 2560, output: 'fp8' } as const
+    for (const variant of [
+      residualRmsnormVariant({ ...shape, epsilon: 1e-6, withDelta: true }),
+      quantizeRowsVariant({ ...shape, source: 'fp16' }),
+      quantizeRowsVariant({ ...shape, source: 'fp32' }),
+    ]) {
+      expect((await compile(variant, 'sm_90')).length).toBeGreaterThan(1000)
+    }
+  })
+})

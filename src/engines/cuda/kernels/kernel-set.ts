@@ -1,0 +1,51 @@
+/** The kernels that a model needs, all of them: what is compiled when it is loaded. */
+import type { MatmulPrecision } from '../../../hardware/gpu/matmul.ts'
+import { embeddingVariant } from './embedding.ts'
+import { flashAttentionVariant } from './flash-attention.ts'
+import { geluVariant } from './gelu.ts'
+import type { KernelVariant } from './kernel-loader.ts'
+import { poolingVariant } from './pooling.ts'
+import { type HeadShape, qkNormRopeVariant } from './qk-norm-rope.ts'
+import { quantizeRowsVariant } from './quantize-rows.ts'
+import { residualLayernormVariant } from './residual-layernorm.ts'
+import { residualRmsnormVariant } from './residual-rmsnorm.ts'
+import { swigluVariant } from './swiglu.ts'
+
+export interface TransformerShape extends HeadShape {
+  readonly hiddenSize: number
+  readonly intermediateSize: number
+  readonly epsilon: number
+}
+
+export function qwen3Kernels(shape: TransformerShape, output: MatmulPrecision): KernelVariant[] {
+  const { hiddenSize, intermediateSize, epsilon, heads, headSize } = shape
+  const ofHidden = { rowSize: hiddenSize, output }
+  return [
+    residualRmsnormVariant({ ...ofHidden, epsilon, withDelta: false }),
+    qkNormRopeVariant({ ...shape, norm: { epsilon } }),
+    flashAttentionVariant({ ...shape, isCausal: true }),
+    swigluVariant({ rowSize: intermediateSize, output }),
+    poolingVariant({ rowSize: hiddenSize, pooling: 'last-token', rmsNorm: { epsilon } }),
+    ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
+  ]
+}
+
+export function bertKernels(shape: TransformerShape, output: MatmulPrecision): KernelVariant[] {
+  const { hiddenSize, intermediateSize, epsilon, heads, headSize } = shape
+  const ofHidden = { rowSize: hiddenSize, output }
+  return [
+    embeddingVariant({ ...ofHidden, layernorm: { epsilon } }),
+    flashAttentionVariant({ ...shape, isCausal: false }),
+    residualLayernormVariant({ ...ofHidden, epsilon }),
+    geluVariant({ rowSize: intermediateSize, output, approximate: false }),
+    poolingVariant({ rowSize: hiddenSize, pooling: 'mean' }),
+    poolingVariant({ rowSize: hiddenSize, pooling: 'cls' }),
+    ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
+  ]
+}
+
+/** Weights, and what comes out of the attention. */
+function quantizers(output: MatmulPrecision, rowSizes: readonly number[]): KernelVariant[] {
+  if (output === 'bf16') return []
+  return [...new Set(rowSizes)].map((rowSize) => quantizeRowsVariant({ rowSize, output, source: 'bf16' }))
+}
