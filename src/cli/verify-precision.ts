@@ -7,6 +7,7 @@ import { findLinearLayers, type Layer, parseLayers, summariseLayers } from '../e
 import { withEngine } from '../engines/tensorrt/plan-check.ts'
 import { judgePrecision } from '../engines/tensorrt/precision-verdict.ts'
 import { EmbedError, toReason } from '../errors.ts'
+import { MappedFile } from '../hardware/ffi/mapped-file.ts'
 import { readLinearNodes } from '../model/onnx/linear-nodes.ts'
 import type { Command, CommandInput } from './command.ts'
 import { openModel } from './open-model.ts'
@@ -75,12 +76,12 @@ async function readEngines(input: CommandInput): Promise<InspectedEngine[]> {
   const linearNodes = onnx === undefined ? [] : await readLinearNodes(onnx)
   const layersFile = flags['layers'] as string | undefined
   if (layersFile !== undefined) {
-    return [{ name: layersFile, layers: parseLayers(await read(layersFile, 'utf8')), linearNodes }]
+    return [{ name: layersFile, layers: parseLayers(await read(layersFile)), linearNodes }]
   }
   if (config.plan !== undefined) {
     const machine = await openMachine(input)
-    const bytes = await read(config.plan)
-    const json = await withEngine(config.plan, bytes, machine.tensorrt, (engine) => engine.inspect())
+    using file = new MappedFile(config.plan)
+    const json = await withEngine(config.plan, file, machine.tensorrt, (engine) => engine.inspect())
     return [{ name: config.plan, layers: parseLayers(json), linearNodes }]
   }
   const spec = await openModel(input)
@@ -92,17 +93,15 @@ async function readEngines(input: CommandInput): Promise<InspectedEngine[]> {
   return Promise.all(
     plans.map(async ({ path }) => ({
       name: path,
-      layers: parseLayers(await read(layersPath(path), 'utf8')),
+      layers: parseLayers(await read(layersPath(path))),
       linearNodes: (await readRecord(dirname(path)))?.linearNodes ?? [],
     })),
   )
 }
 
-async function read(path: string): Promise<Buffer>
-async function read(path: string, encoding: 'utf8'): Promise<string>
-async function read(path: string, encoding?: 'utf8'): Promise<string | Buffer> {
+async function read(path: string): Promise<string> {
   try {
-    return await readFile(path, encoding)
+    return await readFile(path, 'utf8')
   } catch (cause) {
     throw new EmbedError('FILE_UNREADABLE', { path, reason: toReason(cause) }, { cause })
   }

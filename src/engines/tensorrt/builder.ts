@@ -4,6 +4,7 @@ import type { BuilderConfig, TacticSource } from '../../hardware/ffi/tensorrt/bu
 import { Builder } from '../../hardware/ffi/tensorrt/builder.ts'
 import type { HostMemory } from '../../hardware/ffi/tensorrt/host-memory.ts'
 import type { Network } from '../../hardware/ffi/tensorrt/network.ts'
+import type { PlanMemory } from '../../hardware/ffi/tensorrt/runtime.ts'
 import { OnnxParser } from '../../hardware/ffi/tensorrt/onnx-parser.ts'
 import { listLoadedLibraries } from '../../hardware/machine/loaded-libraries.ts'
 import type { TensorrtMachine } from '../../hardware/machine/tensorrt-library.ts'
@@ -26,7 +27,7 @@ export interface BuildPlanOptions {
 
 export interface BuiltPlan extends Disposable {
   /** TensorRT's memory: gone once this is disposed of. */
-  readonly bytes: Uint8Array
+  readonly plan: PlanMemory
   readonly builtInMs: number
   /** As TensorRT read them back. */
   readonly tacticSources: readonly TacticSource[]
@@ -80,7 +81,7 @@ async function buildHeard(options: BuildPlanOptions): Promise<BuiltPlan> {
   const loadedLibraries = listLoadedLibraries().filter((path) => cudaLibrary.test(path))
   for (const note of findMissingLibraries(sources, loadedLibraries)) onNote(note)
   return {
-    bytes: memory.bytes,
+    plan: memory.memory,
     builtInMs,
     tacticSources: sources,
     loadedLibraries,

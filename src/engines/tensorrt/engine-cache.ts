@@ -7,6 +7,8 @@ import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Type } from 'typebox'
 import { Check } from 'typebox/value'
+import { viewPieces } from '../../hardware/ffi/library.ts'
+import type { PlanMemory } from '../../hardware/ffi/tensorrt/runtime.ts'
 import { toReason } from '../../errors.ts'
 import { writeAtomically, writeFully } from '../../model/onnx/atomic-file.ts'
 import { toWriteError } from '../../model/pull/file-error.ts'
@@ -36,7 +38,7 @@ const recordSchema = Type.Object({
 export type EngineRecord = Type.Static<typeof recordSchema>
 
 export interface NewEngine {
-  readonly plan: Uint8Array
+  readonly plan: PlanMemory
   /** The inspector's JSON. */
   readonly layers: string
   readonly builtInMs: number
@@ -91,7 +93,7 @@ export async function writeEngine(
     const { plan, layers, ...rest } = engine
     const record: EngineRecord = {
       identity,
-      sizeBytes: plan.length,
+      sizeBytes: plan.bytes,
       mtimeMs: writtenAt.getTime(),
       sha256,
       builtAt: writtenAt.toISOString(),
@@ -107,7 +109,7 @@ export async function writeEngine(
     return toPlan(planPath(folder), record, false)
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
-    throw toWriteError(error, folder, engine.plan.length)
+    throw toWriteError(error, folder, engine.plan.bytes)
   }
 }
 
@@ -171,16 +173,15 @@ export async function readRecord(folder: string): Promise<EngineRecord | undefin
 }
 
 /** Hashed piece by piece on the way: OpenSSL takes at most 2 GiB at once, and the event loop turns in between. */
-async function writePlan(path: string, plan: Uint8Array): Promise<string> {
+async function writePlan(path: string, plan: PlanMemory): Promise<string> {
   const hash = createHash('sha256')
   const pieceBytes = 1 << 26
   await writeAtomically([
     {
       path,
-      neededBytes: plan.length,
+      neededBytes: plan.bytes,
       write: async (file) => {
-        for (let at = 0; at < plan.length; at += pieceBytes) {
-          const piece = plan.subarray(at, at + pieceBytes)
+        for (const piece of viewPieces(plan.pointer, plan.bytes, pieceBytes)) {
           hash.update(piece)
           await writeFully(file, piece)
         }

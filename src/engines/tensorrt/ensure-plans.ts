@@ -136,8 +136,8 @@ async function buildEngine(wanted: WantedPlan, options: EnsurePlansOptions, tell
     onProgress: (share) => tell({ stage: 'build', ...share }),
   })
   tell({ stage: 'check' })
-  const { bytes, builtInMs, tacticSources, loadedLibraries } = built
-  const layers = await withEngine(folder, bytes, machine.tensorrt, (engine) => {
+  const { plan, builtInMs, tacticSources, loadedLibraries } = built
+  const layers = await withEngine(folder, plan, machine.tensorrt, (engine) => {
     checkEngine(engine, { path: folder, ...settings })
     return engine.inspect()
   })
@@ -145,7 +145,7 @@ async function buildEngine(wanted: WantedPlan, options: EnsurePlansOptions, tell
   tell({ stage: 'write' })
   // Awaited here: the bytes are gone with `built`.
   return await writeEngine(cachePath, identity, {
-    plan: bytes,
+    plan,
     layers,
     builtInMs,
     tacticSources,

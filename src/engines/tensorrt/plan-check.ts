@@ -1,7 +1,12 @@
 /** Looks whether an engine is what it should be: its inputs, its output, the shapes of its profiles. */
-import { readFile } from 'node:fs/promises'
 import { EmbedError, toReason } from '../../errors.ts'
-import { type CudaEngine, type EngineTensor, Runtime } from '../../hardware/ffi/tensorrt/runtime.ts'
+import { MappedFile } from '../../hardware/ffi/mapped-file.ts'
+import {
+  type CudaEngine,
+  type EngineTensor,
+  type PlanMemory,
+  Runtime,
+} from '../../hardware/ffi/tensorrt/runtime.ts'
 import type { Tensorrt } from '../../hardware/ffi/tensorrt/tensorrt.ts'
 import { parseLayers, summariseLayers } from './inspector.ts'
 import type { Plan, PlanInputs, PlanOutput, PlanPrecision, Profile } from './plan.ts'
@@ -77,10 +82,8 @@ function describeShapes(profiles: readonly Profile[]): string {
  * @param dimensions of the model's vectors
  * @throws {EmbedError} PLAN_UNUSABLE, FILE_UNREADABLE */
 export async function readPrebuiltPlan(path: string, tensorrt: Tensorrt, dimensions: number): Promise<Plan> {
-  const bytes = await readFile(path).catch((cause: unknown) => {
-    throw new EmbedError('FILE_UNREADABLE', { path, reason: toReason(cause) }, { cause })
-  })
-  return withEngine(path, bytes, tensorrt, (engine) => {
+  using file = new MappedFile(path)
+  return await withEngine(path, file, tensorrt, (engine) => {
     const shape = readEngineShape(path, engine)
     if (shape.dimensions > 0 && shape.dimensions !== dimensions) {
       const reason = `its vectors have ${shape.dimensions} values, the model's have ${dimensions}`
@@ -89,7 +92,7 @@ export async function readPrebuiltPlan(path: string, tensorrt: Tensorrt, dimensi
     const { inputs, outputs, profiles } = shape
     return {
       path,
-      sizeBytes: bytes.length,
+      sizeBytes: file.bytes,
       precision: lowestPrecision(engine.inspect()),
       profiles,
       inputs,
@@ -102,12 +105,12 @@ export async function readPrebuiltPlan(path: string, tensorrt: Tensorrt, dimensi
 /** Loads a plan for as long as `run` takes. @throws {EmbedError} PLAN_UNUSABLE with TensorRT's words, what `run` throws */
 export async function withEngine<Result>(
   path: string,
-  bytes: Uint8Array,
+  plan: PlanMemory,
   tensorrt: Tensorrt,
   run: (engine: CudaEngine) => Result,
 ): Promise<Result> {
   using runtime = new Runtime(tensorrt)
-  const engine = await runtime.deserialize(bytes).catch((cause: unknown) => {
+  const engine = await runtime.deserialize(plan).catch((cause: unknown) => {
     throw new EmbedError('PLAN_UNUSABLE', { path, reason: toReason(cause) }, { cause })
   })
   return run(engine)

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { findOnnxruntimeLibrary } from '../machine/onnxruntime-library.ts'
 import {
+  addressOf,
   loadLibrary,
   type Out,
   type Pointer,
@@ -8,6 +9,7 @@ import {
   readOutAsync,
   readText,
   viewMemory,
+  viewPieces,
 } from './library.ts'
 import { loadOnnxruntime, ORT_LOGGING_LEVEL_FATAL, type OrtEnv } from './onnxruntime.ts'
 
@@ -63,6 +65,16 @@ describe.skipIf(process.platform === 'win32')('functions of a library', () => {
     expect(() => library.declare('int no_such_function_here(int x)')).toThrow(/no_such_function_here/)
     expect(() => loadLibrary('/absent/library.so')).toThrow(/absent|cannot open/i)
   })
+})
+
+it('views memory piece by piece, the last one shorter', () => {
+  const memory = Uint8Array.from({ length: 10 }, (_, i) => i).buffer
+  const pieces = [...viewPieces(addressOf(memory), 10, 4)]
+  expect(pieces.map((piece) => [...piece])).toEqual([
+    [0, 1, 2, 3],
+    [4, 5, 6, 7],
+    [8, 9],
+  ])
 })
 
 describe('the ONNX Runtime table', () => {

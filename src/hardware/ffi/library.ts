@@ -132,6 +132,18 @@ export function viewMemory(pointer: Pointer<string>, bytes: number): ArrayBuffer
   return koffi.view(pointer, bytes)
 }
 
+/** The memory at `pointer` piece by piece, for more than an array can hold (4 GiB in Node 20). */
+export function* viewPieces(
+  pointer: Pointer<string>,
+  bytes: number,
+  pieceBytes: number,
+): Generator<Uint8Array> {
+  for (let at = 0; at < bytes; at += pieceBytes) {
+    const piece = (pointer + BigInt(at)) as Pointer
+    yield new Uint8Array(viewMemory(piece, Math.min(pieceBytes, bytes - at)))
+  }
+}
+
 /** Where the bytes of `memory` are; it must stay referenced for as long as the address is used. */
 export function addressOf(memory: ArrayBuffer): Pointer {
   return koffi.address(memory) as Pointer

@@ -8,9 +8,14 @@ export class HostMemory extends TensorrtObject {
     super(tensorrt, "TensorRT's memory", handle)
   }
 
-  /** The bytes in place: gone once this is freed. */
+  /** The bytes in place: gone once this is freed. At most 4 GiB, else see `memory`. */
   get bytes(): Uint8Array {
-    const sizeBytes = Number(this.call('IHostMemory::size'))
-    return new Uint8Array(viewMemory(this.callChecked('IHostMemory::data'), sizeBytes))
+    const { pointer, bytes } = this.memory
+    return new Uint8Array(viewMemory(pointer, bytes))
+  }
+
+  /** Where they are, however many. */
+  get memory(): { readonly pointer: Pointer; readonly bytes: number } {
+    return { pointer: this.callChecked('IHostMemory::data'), bytes: Number(this.call('IHostMemory::size')) }
   }
 }
