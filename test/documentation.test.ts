@@ -1,9 +1,14 @@
 /** Documentation that cannot rot: pages in docs/ equal the code, both ways. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { buildCommand } from '../src/cli/build.ts'
+import { doctorCommand } from '../src/cli/doctor.ts'
 import { embedCommand } from '../src/cli/embed.ts'
+import { enginesCommand } from '../src/cli/engines.ts'
 import { serveCommand } from '../src/cli/serve.ts'
+import { verifyPrecisionCommand } from '../src/cli/verify-precision.ts'
 import { type Knob, knobs } from '../src/config/schema.ts'
+import { tensorrtKnobs } from '../src/config/tensorrt-knobs.ts'
 import { errorCodes } from '../src/errors.ts'
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
@@ -27,6 +32,22 @@ describe('documentation', () => {
     )
     const known = new Set([...knobs.map((knob) => knob.flag), ...own, '--help', '--config'])
     for (const [flag] of readme.matchAll(/(?<=\s)--[a-z][a-z-]+/g)) expect(known, flag).toContain(flag)
+  })
+})
+
+describe('docs/tensorrt.md', () => {
+  const page = read('docs/tensorrt.md')
+
+  it("explains every knob of TensorRT's and names no flag, command or code that there is not", () => {
+    const explained = [...page.matchAll(/^\| `(\w+)` +\|/gm)].map(([, key]) => key)
+    for (const key of Object.keys(tensorrtKnobs)) expect(explained).toContain(key)
+    const commands = [buildCommand, verifyPrecisionCommand, enginesCommand, doctorCommand]
+    const own = commands.flatMap((command) => Object.keys(command.flags).map((name) => `--${name}`))
+    const flags = new Set([...knobs.map((knob) => knob.flag), ...own])
+    for (const [flag] of page.matchAll(/(?<=[\s`])--[a-z][a-z-]+/g)) expect(flags, flag).toContain(flag)
+    const names = commands.map(({ name }) => name)
+    for (const [, name] of page.matchAll(/^akidb-embedding (\S+)/gm)) expect(names).toContain(name)
+    for (const [, code] of page.matchAll(/^\| `([A-Z_]+)`/gm)) expect(errorCodes).toContain(code)
   })
 })
 
