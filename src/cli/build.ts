@@ -1,5 +1,5 @@
 /** build: a Hugging Face folder to TensorRT plans in the engine cache. */
-import { readEngine, readRecord } from '../engines/tensorrt/engine-cache.ts'
+import { listEngines, readEngine, readRecord } from '../engines/tensorrt/engine-cache.ts'
 import { ensurePlans, listWantedPlans, type PlanProgress } from '../engines/tensorrt/ensure-plans.ts'
 import type { FindPlansOptions } from '../engines/tensorrt/ensure-plans.ts'
 import type { Plan } from '../engines/tensorrt/plan.ts'
@@ -58,6 +58,7 @@ export const buildCommand: Command = {
       },
     }).finally(() => line.stop())
     for (const plan of plans) await describeBuilt(plan)
+    await describeBackups(options.cachePath)
     return 0
   },
 }
@@ -89,6 +90,15 @@ async function describeBuilt(plan: Plan): Promise<void> {
   if (record === undefined) return
   say(`  tactics  ${record.tacticSources.join(' ')}`)
   say(`  loaded   ${record.loadedLibraries.join(' ')}`)
+}
+
+async function describeBackups(cachePath: string): Promise<void> {
+  const backups = (await listEngines(cachePath)).filter(({ kind }) => kind === 'backup')
+  if (backups.length === 0) return
+  const sizeBytes = backups.reduce((sum, backup) => sum + backup.sizeBytes, 0)
+  say(
+    `backups  ${backups.length}, ${(sizeBytes / 1e6).toFixed(1)} MB; 'akidb-embedding engines prune' removes them`,
+  )
 }
 
 function describePlan({

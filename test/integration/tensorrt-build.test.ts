@@ -54,7 +54,8 @@ beforeAll(async () => {
 })
 afterAll(() => rm(root, { recursive: true }))
 
-describe.skipIf(!canCompile || process.platform !== 'linux')('build', () => {
+// A program is started some forty times.
+describe.skipIf(!canCompile || process.platform !== 'linux')('build', { timeout: 90_000 }, () => {
   beforeAll(async () => {
     const folder = join(root, 'libraries')
     const nvinfer = compileNative('nvinfer', { TENSORRT_VERSION: 100_600 })
@@ -98,17 +99,23 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('build', () => {
     ])
     const anew = await run(['build', model, ...small, '--rebuild'], env)
     expect([anew.code, await countBuilds('first')]).toEqual([0, 2])
+    expect(anew.stdout).toMatch(/backups {2}1, .* 'akidb-embedding engines prune' removes them\n$/)
+  })
 
+  it('leaves a cache that engines lists and prunes', async () => {
+    const env = environment('first')
     const listed = await run(['engines'], env)
     expect(listed.stdout).toMatch(
       /fp32, TensorRT 10\.6\.0, Fake 0, built \d{4}-.*\n.*\.bak\n.* backup\n2 in /,
     )
     expect((await run(['engines', 'prune', '--dry-run'], env)).stdout).toMatch(/^\/.*\.bak\n.*\n1 in /)
     expect((await run(['engines', 'prune'], env)).stdout).toMatch(/^removed .*\.bak\n/)
-    expect((await run(['engines'], env)).stdout).toMatch(/\n1 in /)
+    const after = await run(['engines'], env)
+    expect(after.stdout).toMatch(/\n1 in /)
     expect((await run(['engines', 'burn'], env)).code).toBe(2)
 
-    const own = await run(['build', model, '--plan', path!], env)
+    const path = join(after.stdout.split('\n')[0]!, 'engine.plan')
+    const own = await run(['build', model, '--plan', path], env)
     expect([own.code, own.stderr]).toEqual([
       1,
       expect.stringContaining("its vectors have 384 values, the model's have 32; 'akidb-embedding build'"),
@@ -205,7 +212,7 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('build', () => {
   })
 })
 
-describe('verify-precision on what the inspector wrote', () => {
+describe('verify-precision on what the inspector wrote', { timeout: 90_000 }, () => {
   it('exits with 0 when all is FP8, with 1 when one is not', async () => {
     const good = await run(
       ['verify-precision', '--layers', layersFile, '--precision', 'fp8'],

@@ -68,16 +68,17 @@ async function buildHeard(options: BuildPlanOptions): Promise<BuiltPlan> {
   const meter = createBuildMeter()
   const startedMs = performance.now()
   let memory: HostMemory
+  let builtInMs: number
   try {
     memory = await build(builder, network, config, {
       onnxPath,
       signal,
       onProgress: (progress) => onProgress?.(meter.update(progress)),
     })
+    builtInMs = performance.now() - startedMs
   } finally {
     await saveTimingCache(config, timings, timingsPath, onNote)
   }
-  const builtInMs = performance.now() - startedMs
   const loadedLibraries = listLoadedLibraries().filter((path) => cudaLibrary.test(path))
   for (const note of findMissingLibraries(sources, loadedLibraries)) onNote(note)
   return {

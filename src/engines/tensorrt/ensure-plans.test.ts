@@ -296,6 +296,23 @@ describe.skipIf(!canCompile)('plans', () => {
     expect(await listEngines(cachePath)).toEqual([])
   })
 
+  it('say what helps where the GPU has no memory left, in the build and behind it', async () => {
+    fake.setMode('fail_build', 2)
+    const build = await failureOf(ensurePlans(optionsWith()))
+    expect([build.code, build.message]).toEqual([
+      'ENGINE_BUILD_FAILED',
+      expect.stringMatching(/OutOfMemory .*; stop what else uses the GPU, or lower the largest profile/),
+    ])
+    fake.setMode('fail_build', 0)
+    fake.setMode('fail_engine', 2)
+    const load = await failureOf(ensurePlans(optionsWith()))
+    expect([load.code, load.message]).toEqual([
+      'PLAN_UNUSABLE',
+      expect.stringMatching(/out of memory\); stop what else uses the GPU$/),
+    ])
+    expect(await listEngines(cachePath)).toEqual([])
+  })
+
   it('name the node that cannot be parsed', async () => {
     fake.setMode('parse_errors', 1)
     const error = await failureOf(ensurePlans(optionsWith()))

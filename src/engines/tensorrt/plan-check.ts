@@ -111,7 +111,10 @@ export async function withEngine<Result>(
 ): Promise<Result> {
   using runtime = new Runtime(tensorrt)
   const engine = await runtime.deserialize(plan).catch((cause: unknown) => {
-    throw new EmbedError('PLAN_UNUSABLE', { path, reason: toReason(cause) }, { cause })
+    const reason = toReason(cause)
+    const isMemory = /out of memory|OutOfMemory|cudaMalloc/i.test(reason)
+    const fix = isMemory ? { fix: 'stop what else uses the GPU' } : {}
+    throw new EmbedError('PLAN_UNUSABLE', { path, reason, ...fix }, { cause })
   })
   return run(engine)
 }

@@ -273,7 +273,8 @@ static void *build_thread(void *unused) {
   say(2, "a weight is subnormal");
   usleep(50000);
   was_stopped = !report_progress();
-  if (mode.fail_build) say(1, "IBuilder::buildSerializedNetwork: Error Code 10: workspace of 16 MiB is too small");
+  if (mode.fail_build == 1) say(1, "IBuilder::buildSerializedNetwork: Error Code 10: workspace of 16 MiB is too small");
+  if (mode.fail_build == 2) say(1, "IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 9 bytes.)");
   return NULL;
 }
 static void *builder_build(Impl *self, Object *network, Object *config) {
@@ -382,7 +383,8 @@ static const Method engine_methods[TABLE_SIZE] = {
 static void *runtime_deserialize(Impl *self, const void *blob, size_t bytes) {
   (void)self;
   log_call("IRuntime::deserializeCudaEngine", "%zu %.*s", bytes, bytes > 100 ? 100 : (int)bytes, (const char *)blob);
-  if (mode.fail_engine) say(1, "The engine plan file is not compatible with this version of TensorRT");
+  if (mode.fail_engine == 1) say(1, "The engine plan file is not compatible with this version of TensorRT");
+  if (mode.fail_engine == 2) say(1, "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (out of memory)");
   if (mode.fail_engine) return NULL;
   Object *engine = new_object("ICudaEngine", engine_methods);
   engine->data = describe(blob, bytes);
