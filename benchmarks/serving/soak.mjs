@@ -1,6 +1,6 @@
 // Whether memory or descriptors grow while texts of every length come for minutes.
 //   node benchmarks/serving/soak.mjs [--warmup-minutes 4] [--minutes 10] [--clients 8] [--out FILE] [-- any flag of `serve`]
-// Real lengths, new connections for a part of the requests, cancels, refused bodies. The slopes are fitted to the
+// Real lengths and a long text, new connections for a part of the requests, cancels, refused bodies. The slopes are fitted to the
 // samples after the warm-up, in which the engine meets most of the shapes that it keeps kernels for, and the heaps grow
 // to what the load needs. Other work on the machine changes the number of requests, not the verdict.
 // Prints a table, then one JSON line.
@@ -22,7 +22,12 @@ const { values: flags, positionals } = parseArgs({
 })
 const minutes = Number(flags.minutes)
 const warmupMinutes = Number(flags['warmup-minutes'])
-const bodies = [...(await makeBodies(realLengths(1000))), '{"inputs": ""}', '{"inputs": 5}', 'no JSON']
+const bodies = [
+  ...(await makeBodies(realLengths(1000))),
+  // For the tokenizer's thread.
+  JSON.stringify({ inputs: 'a text that is cut '.repeat(500), truncate: true }),
+  ...['{"inputs": ""}', '{"inputs": 5}', 'no JSON'],
+]
 const server = await startServer(positionals, 7873)
 const samples = []
 let requests = 0
