@@ -26,7 +26,9 @@ const bodies = [
   ...(await makeBodies(realLengths(1000))),
   // For the tokenizer's thread.
   JSON.stringify({ inputs: 'a text that is cut '.repeat(500), truncate: true }),
-  ...['{"inputs": ""}', '{"inputs": 5}', 'no JSON'],
+  '{"inputs": ""}',
+  '{"inputs": 5}',
+  'no JSON',
 ]
 const server = await startServer(positionals, 7873)
 const samples = []
