@@ -32,9 +32,9 @@ function environment(cache: string, more: Readonly<Record<string, string>> = {})
   }
 }
 
-function run(args: readonly string[], env: Record<string, string>): Promise<Run> {
+function run(args: readonly string[], env: Record<string, string>, program = main): Promise<Run> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { env }, (error, stdout, stderr) =>
+    execFile(process.execPath, [program, ...args], { env }, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : (error.code as number), stdout, stderr }),
     )
   })
@@ -192,6 +192,36 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('build', { timeout:
     expect(
       (await run(['build', model, ...small, '--device-id', '1', '--dry-run'], environment('gpu'))).code,
     ).toBe(0)
+  })
+
+  it('is what the sweep of all knobs does, row by row, with a journal to go on with', async () => {
+    const [journal, work] = [join(root, 'sweep.jsonl'), join(root, 'sweep')]
+    const given = ['--model', model, '--journal', journal, '--work', work, '--tokens', '32', '--rounds', '3']
+    const start = (only: string) =>
+      run(
+        [...given, '--only', only],
+        environment('sweep'),
+        fileURLToPath(new URL('../../benchmarks/gpu/sweep.mjs', import.meta.url)),
+      )
+    expect((await start('^base$')).code).toBe(0)
+    const both = await start('^base$|^tactics CUBLAS$')
+    expect([both.code, both.stdout.includes('== base')]).toEqual([0, false])
+    const rows = (await readFile(journal, 'utf8'))
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as object)
+    expect(rows).toMatchObject([
+      {
+        key: 'base',
+        outcome: 'measured',
+        precision: 'fp8',
+        times: [{ batchSize: 1 }, { batchSize: 8 }, { batchSize: 32 }],
+      },
+      { key: 'tactics CUBLAS', outcome: 'measured', usedTacticSources: ['CUBLAS'] },
+    ])
+    expect(both.stdout).toMatch(/\| tactics CUBLAS \|.*not available: CUBLAS \(CUBLAS\) \|\n$/)
+    // Plans go after their row; timings stay.
+    expect(await readdir(join(work, 'engines'))).toEqual([expect.stringMatching(/^timings-/)])
   })
 
   it('comes before verify-precision, which says so', async () => {
