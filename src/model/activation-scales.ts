@@ -1,8 +1,10 @@
 /** What fp8 must know of the activations: the largest value that goes into each linear layer. */
+import { join } from 'node:path'
 import { type Static, Type } from 'typebox'
 import { EmbedError } from '../errors.ts'
 import { readJsonFile } from './json-file.ts'
 import { maxFloat8 } from './onnx/element-types.ts'
+import type { ModelSpec } from './spec.ts'
 
 const calibrated = Type.Object({
   kind: Type.Literal('calibrated'),
@@ -28,6 +30,11 @@ const schema = Type.Union([calibrated, fixed])
 
 export type CalibratedScales = Static<typeof calibrated>
 export type ActivationScales = Static<typeof schema>
+
+/** Where the measured scales of a model are kept. */
+export function scalesPath(cacheDir: string, { contentHash }: Pick<ModelSpec, 'contentHash'>): string {
+  return join(cacheDir, 'scales', `${contentHash}.json`)
+}
 
 /** @throws {EmbedError} FILE_UNREADABLE, MODEL_FILE_CORRUPT (not such a file), SCALES_INVALID (none there, or of another model) */
 export async function loadActivationScales(path: string, modelHash: string): Promise<ActivationScales> {

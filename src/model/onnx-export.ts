@@ -32,6 +32,8 @@ export interface ExportOptions {
   readonly scales?: ActivationScales | undefined
   /** Adds the output activation_amax f32 [linear layers], for calibration. */
   readonly observe?: boolean
+  /** Kept in the file, so that one made with the same options is known again. @see exportKey */
+  readonly key?: string
   /** Weights of this many bytes or more go to `<outPath>.data`. Default 2 GB, near the end of protobuf. */
   readonly maxInlineBytes?: number
   readonly onProgress?: ((progress: WriteProgress) => void) | undefined
@@ -79,7 +81,8 @@ export async function exportOnnx(
     observe,
     inputScale: precision === 'fp8' ? toInputScale(options.scales) : undefined,
   })
-  const metadata = { precision, output, inputs, model: spec.contentHash }
+  const { key } = options
+  const metadata = { ...(key !== undefined && { key }), precision, output, inputs, model: spec.contentHash }
   await writeOnnxModel(graph, versions, outPath, { ...options, metadata })
   return { linearLayers: graph.linearLayers }
 }

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
-import { mkdir, stat } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { isFile } from './model-files.ts'
+import { readOnnxMetadata } from './onnx/model-metadata.ts'
 import { type ExportOptions, exportOnnx } from './onnx-export.ts'
 import type { ModelSpec } from './spec.ts'
 
@@ -19,26 +21,35 @@ export async function ensureExport(
   options: ExportOptions = {},
 ): Promise<{ path: string; fromCache: boolean }> {
   const path = join(cacheDir, 'onnx', exportKey(spec, options), 'model.onnx')
-  // The model takes its name after its weights: where it is, both are.
-  const fromCache = await stat(path).then(
-    () => true,
-    () => false,
-  )
-  if (!fromCache) {
-    await mkdir(dirname(path), { recursive: true })
-    await exportOnnx(spec, path, options)
-  }
-  return { path, fromCache }
+  await mkdir(dirname(path), { recursive: true })
+  return { path, fromCache: await ensureExportAt(spec, path, options) }
+}
+
+/** The same at a place of the caller's, whose folder must exist.
+ * @returns whether it was there already   @throws {EmbedError} as exportOnnx */
+export async function ensureExportAt(
+  spec: ModelSpec,
+  path: string,
+  options: ExportOptions = {},
+): Promise<boolean> {
+  const key = exportKey(spec, options)
+  // A model takes its name when it and its weights are whole; only someone else can have taken the weights away since.
+  const metadata = await readOnnxMetadata(path)
+  const isWhole = metadata?.['data'] === undefined || (await isFile(join(dirname(path), metadata['data'])))
+  if (metadata?.['key'] === key && isWhole) return true
+  await exportOnnx(spec, path, { ...options, key })
+  return false
 }
 
 /** Equal keys, equal bytes: the model's content, this package's graph, and every option that changes it. */
 export function exportKey(spec: ModelSpec, options: ExportOptions = {}): string {
-  const { precision = 'fp32', output = 'tokens', inputs = 'ids', scales } = options
+  const { precision = 'fp32', output = 'tokens', inputs = 'ids', observe, scales } = options
   const parts = [
     precision === 'fp32' ? undefined : precision,
     output === 'pooled' ? spec.pooling : undefined,
     inputs === 'embeddings' ? inputs : undefined,
     precision === 'fp8' ? hashScales(scales) : undefined,
+    observe === true ? 'amax' : undefined,
   ]
   return [spec.contentHash, `v${exportVersion}`, ...parts.filter((part) => part !== undefined)].join('-')
 }

@@ -38,7 +38,6 @@ export async function calibrate(
   if (sequences.length === 0) throw refuse('there are no texts to measure with')
   const { linearLayers } = observer
   const amax = new Float32Array(linearLayers.length)
-  const hash = createHash('sha256')
   let tokenCount = 0
   for (const [done, inputIds] of sequences.entries()) {
     if (signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {}, { cause: signal.reason })
@@ -49,16 +48,22 @@ export async function calibrate(
       amax[layer] = Math.max(amax[layer]!, value)
     }
     tokenCount += inputIds.length
-    hash.update(`${inputIds.join(' ')}\n`)
   }
   return {
     kind: 'calibrated',
     modelHash,
-    textsHash: hash.digest('hex'),
+    textsHash: hashSequences(sequences),
     textCount: sequences.length,
     tokenCount,
     madeBy: observer.madeBy,
     margin,
     amax: Object.fromEntries(linearLayers.map((layer, i) => [layer, amax[i]!])),
   }
+}
+
+/** SHA-256 over the token ids. */
+export function hashSequences(sequences: readonly Int32Array[]): string {
+  const hash = createHash('sha256')
+  for (const inputIds of sequences) hash.update(`${inputIds.join(' ')}\n`)
+  return hash.digest('hex')
 }

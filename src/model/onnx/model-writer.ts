@@ -34,7 +34,7 @@ interface Placed {
 
 export interface WriteOptions {
   readonly maxInlineBytes?: number | undefined
-  /** Goes into the file's metadata_props. */
+  /** Goes into the file's metadata_props, with the name of the data file where there is one. */
   readonly metadata?: Readonly<Record<string, string>>
   /** Told after every piece. */
   readonly onProgress?: ((progress: WriteProgress) => void) | undefined
@@ -84,7 +84,11 @@ export async function writeOnnxModel(
       position = offset! + initializer.byteLength
     }
   }
-  const modelHead = encodeModelHead({ ...versions, producerName: 'akidb-embedding', metadata })
+  const modelHead = encodeModelHead({
+    ...versions,
+    producerName: 'akidb-embedding',
+    metadata: external ? { ...metadata, data: basename(dataPath) } : metadata,
+  })
   const graphHead = encodeGraphHead(graph)
   const graphBytes = placed.reduce((sum, entry) => sum + framedBytes(entry), graphHead.length)
   const graphField = encodeFieldHead(modelGraphField, graphBytes)
