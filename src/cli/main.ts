@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   embed: async () => (await import('./embed.ts')).embedCommand,
   pull: async () => (await import('./pull.ts')).pullCommand,
   'pull-runtime': async () => (await import('./pull-runtime.ts')).pullRuntimeCommand,
+  export: async () => (await import('./export.ts')).exportCommand,
   build: async () => (await import('./build.ts')).buildCommand,
   'verify-precision': async () => (await import('./verify-precision.ts')).verifyPrecisionCommand,
   engines: async () => (await import('./engines.ts')).enginesCommand,

@@ -108,7 +108,7 @@ function toAmount(
 }
 
 function toBar({ phase, receivedBytes, totalBytes }: PullProgress): string {
-  if (phase !== 'download' || totalBytes === undefined) return ''
+  if ((phase !== 'download' && phase !== 'write') || totalBytes === undefined) return ''
   const filled = Math.floor((toPercent(receivedBytes, totalBytes) / 100) * barLength)
   return `[${'='.repeat(filled)}${' '.repeat(barLength - filled)}] `
 }

@@ -66,9 +66,12 @@ export async function ensureScales(
 async function assertFits(spec: ModelSpec, freeBytes: number): Promise<void> {
   const neededBytes = 2 * 4 * (await countWeights(spec))
   if (neededBytes <= freeBytes) return
-  const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1)
-  const reason = `measuring them takes about ${gigabytes(neededBytes)} GB of memory, ${gigabytes(freeBytes)} are free; measure on a larger machine and give the file with --scales, or take --scales fixed:0.05 where the weights are synthetic`
+  const reason = `measuring them takes about ${toGigabytes(neededBytes)} GB of memory, ${toGigabytes(freeBytes)} are free; measure on a larger machine and give the file with --scales, or take --scales fixed:0.05 where the weights are synthetic`
   throw new EmbedError('SCALES_INVALID', { source: spec.id, reason })
+}
+
+function toGigabytes(bytes: number): string {
+  return (bytes / 1e9).toFixed(1)
 }
 
 async function countWeights(spec: ModelSpec): Promise<number> {

@@ -36,15 +36,22 @@ export function scalesPath(cacheDir: string, { contentHash }: Pick<ModelSpec, 'c
   return join(cacheDir, 'scales', `${contentHash}.json`)
 }
 
-/** @throws {EmbedError} FILE_UNREADABLE, MODEL_FILE_CORRUPT (not such a file), SCALES_INVALID (none there, or of another model) */
-export async function loadActivationScales(path: string, modelHash: string): Promise<ActivationScales> {
-  const scales = await readJsonFile(path, schema)
+/** @param source a file, or 'fixed:0.05'
+ * @throws {EmbedError} FILE_UNREADABLE, MODEL_FILE_CORRUPT (not such a file), SCALES_INVALID (none there, or of another model) */
+export async function loadActivationScales(source: string, modelHash: string): Promise<ActivationScales> {
+  const refuse = (reason: string) => new EmbedError('SCALES_INVALID', { source, reason })
+  if (source.startsWith('fixed:')) {
+    const scale = Number(source.slice('fixed:'.length))
+    if (!(scale > 0 && scale < Infinity)) throw refuse('a fixed scale is a number above 0, as in fixed:0.05')
+    return { kind: 'fixed', scale }
+  }
+  const scales = await readJsonFile(source, schema)
   if (scales === undefined) {
-    throw new EmbedError('SCALES_INVALID', { source: path, reason: 'there is no such file' })
+    throw refuse("there is no such file; 'akidb-embedding export --precision fp8' measures them")
   }
   if (scales.kind === 'calibrated' && scales.modelHash !== modelHash) {
-    const reason = `they were measured on the model ${scales.modelHash.slice(0, 12)}, this one is ${modelHash.slice(0, 12)}; leave --scales out to measure anew`
-    throw new EmbedError('SCALES_INVALID', { source: path, reason })
+    const [theirs, ours] = [scales.modelHash, modelHash].map((hash) => hash.slice(0, 12))
+    throw refuse(`they were measured on the model ${theirs}, this one is ${ours}; measure them anew`)
   }
   return scales
 }

@@ -98,6 +98,24 @@ describe('exportOnnx', () => {
     }
   })
 
+  test('progress is told to the end, and a stop leaves no file', async () => {
+    const folder = await makeModel('progress')
+    const told: { writtenBytes: number; totalBytes: number }[] = []
+    await exportFrom(folder, { onProgress: (progress) => told.push(progress) })
+    const written = told.map(({ writtenBytes }) => writtenBytes)
+    expect(written).toEqual([...written].sort((a, b) => a - b))
+    expect(told.at(-1)!.writtenBytes).toBe(told.at(-1)!.totalBytes)
+    await rm(join(folder, 'out'), { recursive: true })
+    const stop = new AbortController()
+    const stopped = exportFrom(folder, {
+      signal: stop.signal,
+      maxInlineBytes: 1,
+      onProgress: () => stop.abort(),
+    })
+    await expect(stopped).rejects.toMatchObject({ code: 'REQUEST_CANCELLED' })
+    expect(await readdir(join(folder, 'out'))).toEqual([])
+  })
+
   test('prefixes and old layer norm names are understood', async () => {
     const folder = await makeModel('prefixed')
     const { ids, mask } = (await readTinyGolden()).families.bert.cases[0]!

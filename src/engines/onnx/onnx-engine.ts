@@ -34,9 +34,13 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
   const fileBytes = await checkOnnxFile(options.onnxPath)
   const runtime = openOnnxRuntime(options.libraryPath)
   try {
-    const { api, createSession } = runtime
-    const sharedSession = await createSession(options.onnxPath, Math.max(1, Math.floor(threads / streams)))
-    const exclusiveSession = streams === 1 ? undefined : await createSession(options.onnxPath, threads)
+    const { api } = runtime
+    const sharedSession = await runtime.createSession(
+      options.onnxPath,
+      Math.max(1, Math.floor(threads / streams)),
+    )
+    const exclusiveSession =
+      streams === 1 ? undefined : await runtime.createSession(options.onnxPath, threads)
     const ports = readPorts(api, sharedSession, spec.hiddenSize)
     const createRunner = (session: OrtSession) => runtime.createRunner(session, ports, spec.padTokenId)
     return createRectangularEngine({

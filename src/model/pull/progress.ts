@@ -1,9 +1,9 @@
-/** What a pull tells while it runs. `receivedBytes` counts what is on disk already, resumed bytes included. */
+/** What a pull or an export tells while it runs. `receivedBytes` counts what is on disk already, resumed bytes included. */
 export interface PullProgress {
   readonly file: string
   readonly receivedBytes: number
   readonly totalBytes?: number
-  readonly phase: 'connect' | 'download' | 'verify' | 'unpack'
+  readonly phase: 'connect' | 'download' | 'verify' | 'unpack' | 'write'
 }
 
 export type OnPullProgress = (event: PullProgress) => void
