@@ -7,6 +7,7 @@ import { readPrebuiltPlan } from '../engines/tensorrt/plan-check.ts'
 import { describeProfile } from '../engines/tensorrt/profiles.ts'
 import { dirname } from 'node:path'
 import type { Command } from './command.ts'
+import { measureFlags, measureScales } from './measure-scales.ts'
 import { openModel } from './open-model.ts'
 import { createProgressLine, toDuration } from './progress-bar.ts'
 import { choosePlans, openMachine, planKnobs, machineKnobs } from './tensorrt-target.ts'
@@ -30,6 +31,7 @@ export const buildCommand: Command = {
       type: 'boolean',
       description: 'Build although the cache has it; the old engine is kept as .bak',
     },
+    ...measureFlags,
   },
   async run(input) {
     const spec = await openModel(input)
@@ -41,8 +43,10 @@ export const buildCommand: Command = {
       say(`plan     ${plan.path} fits ${spec.id}: ${describePlan(plan)}`)
       return 0
     }
+    const isDryRun = input.flags['dry-run'] === true
+    if (input.config.precision === 'fp8' && !isDryRun) await measureScales(input, spec)
     const options = await choosePlans(input, spec, machine)
-    if (input.flags['dry-run'] === true) {
+    if (isDryRun) {
       await describeWanted(options)
       return 0
     }

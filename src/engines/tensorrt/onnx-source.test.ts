@@ -7,7 +7,8 @@ import { writeTinyBert } from '../../../test/fixtures/tiny-model.ts'
 import { loadConfig } from '../../config/load.ts'
 import { readLinearNodes } from '../../model/onnx/linear-nodes.ts'
 import { loadModelSpec, type ModelSpec } from '../../model/spec.ts'
-import { scalesPath, toOnnxSource } from './onnx-source.ts'
+import { scalesPath } from '../../model/activation-scales.ts'
+import { toOnnxSource } from './onnx-source.ts'
 import { toPlanSettings } from './plan-settings.ts'
 
 let root: string

@@ -1,7 +1,6 @@
 /** Which ONNX file a plan is built from: an export of the model's safetensors, or the file that the folder brings. */
-import { join } from 'node:path'
 import { EmbedError } from '../../errors.ts'
-import { type ActivationScales, loadActivationScales } from '../../model/activation-scales.ts'
+import { loadActivationScales, scalesPath } from '../../model/activation-scales.ts'
 import { ensureExport, exportKey } from '../../model/onnx-file.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { OnnxSource } from './ensure-plans.ts'
@@ -38,7 +37,10 @@ export async function toOnnxSource(
     precision,
     inputs,
     output,
-    scales: precision === 'fp8' ? await readScales(spec, cacheDir, scales) : undefined,
+    scales:
+      precision === 'fp8'
+        ? await loadActivationScales(scales ?? scalesPath(cacheDir, spec), spec.contentHash)
+        : undefined,
   }
   return {
     settings,
@@ -59,19 +61,4 @@ export async function toOnnxSource(
 /** Whether this package makes the graph, in any precision. */
 export function canExport(spec: Pick<ModelSpec, 'family' | 'files'>): boolean {
   return spec.family !== undefined && spec.files.weights.length > 0
-}
-
-/** Where measured scales of a model are kept. */
-export function scalesPath(cacheDir: string, { contentHash }: Pick<ModelSpec, 'contentHash'>): string {
-  return join(cacheDir, 'scales', `${contentHash}.json`)
-}
-
-async function readScales(
-  spec: ModelSpec,
-  cacheDir: string,
-  scales: string | undefined,
-): Promise<ActivationScales> {
-  const fixed = /^fixed:(\d+(?:\.\d+)?)$/.exec(scales ?? '')?.[1]
-  if (fixed !== undefined && Number(fixed) > 0) return { kind: 'fixed', scale: Number(fixed) }
-  return loadActivationScales(scales ?? scalesPath(cacheDir, spec), spec.contentHash)
 }
