@@ -50,7 +50,8 @@ interface Encoder {
 }
 
 /** input_ids (or inputs_embeds), attention_mask -> last_hidden_state f32 [batch, sequence, hiddenSize] or
- * sentence_embedding f32 [batch, hiddenSize].
+ * sentence_embedding f32 [batch, hiddenSize]. Where one token becomes the vector, the last layer computes query and MLP
+ * for it alone.
  * Query, key and value stay three products: one fused product measured no faster in ONNX Runtime and left OpenVINO two
  * more passes at bf16. @throws {EmbedError} MODEL_FILE_CORRUPT (a tensor is missing or of another shape) */
 export function buildEncoderGraph(
@@ -72,10 +73,13 @@ export function buildEncoderGraph(
     shape.relativeBucketCount === undefined
       ? undefined
       : relativeBias(encoder, shape.relativeBucketCount, sequence)
+  const index = output === 'pooled' ? pooledTokenIndex(graph, pooling) : undefined
+  // A bias by relative position would need the row of that token in every layer's scores.
+  const lastIndex = bias === undefined ? index : undefined
   let hidden = addPositions(encoder, words, sequence)
   for (let layer = 0; layer < shape.layerCount; layer++) {
     const isLast = layer === shape.layerCount - 1
-    const attended = attend(encoder, layer, hidden, mask, bias)
+    const attended = attend(encoder, layer, hidden, { mask, bias, index: isLast ? lastIndex : undefined })
     const name = isLast && output === 'tokens' ? tokensOutput : `layer.${layer}.output`
     hidden = feedForward(encoder, layer, attended, name)
   }
@@ -83,11 +87,10 @@ export function buildEncoderGraph(
     graph.output(tokensOutput, 'float', ['batch', 'sequence', shape.hiddenSize])
   } else {
     graph.output(pooledOutput, 'float', ['batch', shape.hiddenSize])
-    const index = pooledTokenIndex(graph, pooling)
     if (index === undefined) meanOverTokens(graph, hidden, pooledOutput)
     else {
-      const selected = selectToken(graph, hidden, index, 'pooled_token')
-      graph.node('Squeeze', [selected, graph.integers('axis.1', [1])], pooledOutput)
+      const token = lastIndex === undefined ? selectToken(graph, hidden, index, 'pooled_token') : hidden
+      graph.node('Squeeze', [token, graph.integers('axis.1', [1])], pooledOutput)
     }
   }
   const { inputs } = encoder.linears
@@ -191,21 +194,25 @@ function relativeBias(
   return graph.node('Gather', [table, columns], 'relative_bias', { axis: { int: 1 } })
 }
 
-function attend(
-  encoder: Encoder,
-  layer: number,
-  input: string,
-  mask: string,
-  bias: string | undefined,
-): string {
+interface Attention {
+  readonly mask: string
+  readonly bias: string | undefined
+  /** int64 [batch, 1], the token whose hidden state alone is asked for; undefined: all. */
+  readonly index: string | undefined
+}
+
+/** f32 [batch, sequence, hiddenSize], or [batch, 1, hiddenSize] of the one token. */
+function attend(encoder: Encoder, layer: number, input: string, { mask, bias, index }: Attention): string {
   const { graph, shape, linears, type } = encoder
   const { hiddenSize, headCount, headSize, attentionNames: names } = shape
   const at = `layer.${layer}.attention`
   const stored = `encoder.layer.${layer}.attention`
   const width = headCount * headSize
-  const narrowed = graph.cast(input, 'float', type, `${at}.input`)
+  const all = graph.cast(input, 'float', type, `${at}.input`)
+  const residual = index === undefined ? input : selectToken(graph, input, index, `${at}.residual`)
+  const asking = index === undefined ? all : graph.cast(residual, 'float', type, `${at}.query.input`)
   const project = (part: 'query' | 'key' | 'value', perm: readonly number[]) => {
-    const flat = linears.apply(narrowed, {
+    const flat = linears.apply(part === 'query' ? asking : all, {
       name: `${at}.${part}`,
       inputName: `${at}.qkv`,
       stored: [`${stored}.${names[part]}`],
@@ -237,7 +244,11 @@ function attend(
     outputs: [hiddenSize],
     hasBias: true,
   })
-  const sum = graph.node('Add', [graph.cast(output, type, 'float', `${at}.dense.wide`), input], `${at}.sum`)
+  const sum = graph.node(
+    'Add',
+    [graph.cast(output, type, 'float', `${at}.dense.wide`), residual],
+    `${at}.sum`,
+  )
   return layerNorm(encoder, sum, `${stored}.${names.layerNorm}`, `${at}.output`)
 }
 

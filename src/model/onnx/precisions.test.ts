@@ -11,6 +11,7 @@ import {
   tinyFamilies,
   writeTinyBert,
 } from '../../../test/fixtures/tiny-model.ts'
+import { readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
 import { readTinyQwen3Golden, writeTinyQwen3 } from '../../../test/fixtures/tiny-qwen3.ts'
 import type { ActivationScales } from '../activation-scales.ts'
 import { inputScale } from '../activation-scales.ts'
@@ -132,24 +133,14 @@ describe.each(tinyFamilies)('%s', (family) => {
     expect(minCosine(output!.data, decodeFloat32(hidden), mask)).toBeGreaterThan(0.99999)
   })
 
-  test('pools inside the graph', async () => {
-    const path = join(root, `${family}-pooled.onnx`)
-    await exportOnnx(bert[family]!, path, { output: 'pooled' })
-    const { ids, mask, hidden } = encoders[family].cases[0]!
+  test.each(['mean', 'cls', 'last-token'] as const)('pools by %s inside the graph', async (pooling) => {
+    const path = join(root, `${family}-${pooling}.onnx`)
+    await exportOnnx({ ...bert[family]!, pooling }, path, { output: 'pooled' })
+    const { ids, mask } = encoders[family].cases[0]!
     const { sentence_embedding: output } = await runOnnx(path, ids, mask)
-    const states = decodeFloat32(hidden)
-    const width = states.length / ids.flat().length
-    const means = ids.flatMap((row, i) => {
-      const length = mask[i]!.reduce((sum, bit) => sum + bit, 0)
-      return Array.from({ length: width }, (_, column) =>
-        Array.from({ length }, (_x, token) => states[(i * row.length + token) * width + column]!).reduce(
-          (sum, value) => sum + value / length,
-          0,
-        ),
-      )
-    })
+    const expected = (await readTinyReference(family, pooling)).flatMap(({ pooled }) => [...pooled])
     const everyRow = ids.map(() => [1])
-    expect(minCosine(output!.data, Float32Array.from(means), everyRow)).toBeGreaterThan(0.999999)
+    expect(minCosine(output!.data, Float32Array.from(expected), everyRow)).toBeGreaterThan(0.999999)
   })
 })
 
