@@ -9,7 +9,7 @@ import { parseLayers, summariseLayers } from '../../dist/engines/tensorrt/inspec
 import { toOnnxSource } from '../../dist/engines/tensorrt/onnx-source.js'
 import { toPlanSettings } from '../../dist/engines/tensorrt/plan-settings.js'
 import { withEngine } from '../../dist/engines/tensorrt/plan-check.js'
-import { openTensorrtEngine } from '../../dist/engines/tensorrt/tensorrt-engine.js'
+import { createTensorrtEngine } from '../../dist/engines/tensorrt/tensorrt-engine.js'
 import { cosine } from '../../dist/engines/vectors.js'
 import { MappedFile } from '../../dist/hardware/ffi/mapped-file.js'
 import { findCudaLibrary } from '../../dist/hardware/machine/cuda-libraries.js'
@@ -63,10 +63,13 @@ async function measure(row, flags) {
   const record = await readRecord(dirname(plan.path))
   const layers = summariseLayers(parseLayers(readFileSync(layersPath(plan.path), 'utf8')))
   const contextBytes = await readContextBytes(plan, machine)
-  const engine = await openTensorrtEngine(
-    { spec, plans: [plan], onNote: (note) => notes.push(note) },
+  const engine = await createTensorrtEngine({
+    spec,
+    plans: [plan],
     machine,
-  )
+    libraries: { cuda: pathOf('libcuda', search), infer: pathOf('libnvinfer', search) },
+    onNote: (note) => notes.push(note),
+  })
   try {
     const times = []
     for (const batchSize of flags.batches.split(',').map(Number)) {
@@ -117,9 +120,12 @@ async function readContextBytes(plan, machine) {
 
 /** Of the whole device, as nvidia-smi counts. */
 async function readMemory(search) {
-  const pathOf = (name) => findCudaLibrary(name, search).found?.path
-  const { gpus } = await readGpus({ cuda: pathOf('libcuda'), nvml: pathOf('libnvidia-ml') })
-  return gpus[0]
+  const paths = { cuda: pathOf('libcuda', search), nvml: pathOf('libnvidia-ml', search) }
+  return (await readGpus(paths)).gpus[0]
+}
+
+function pathOf(name, search) {
+  return findCudaLibrary(name, search).found?.path
 }
 
 async function time(engine, spec, batchSize, flags) {
