@@ -3,7 +3,9 @@ import { readFileSync } from 'node:fs'
 import { type Metric, Registry } from 'prom-client'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { tensorrtMetrics } from '../src/engines/tensorrt/tensorrt-metrics.ts'
 import { errorCodes } from '../src/errors.ts'
+import type { GpuContext } from '../src/hardware/gpu/context.ts'
 import type { ServerContext } from '../src/serving/server/context.ts'
 import { createAkidbMetrics } from '../src/serving/server/metrics/akidb-metrics.ts'
 import { getProcessRegistry } from '../src/serving/server/metrics/process-metrics.ts'
@@ -18,6 +20,12 @@ interface KnownMetric {
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
 
+/** What an engine of TensorRT adds. */
+const ofTensorrt = tensorrtMetrics(
+  { device: {} } as GpuContext,
+  {} as Parameters<typeof tensorrtMetrics>[1],
+).map(({ name, type, help, labelNames }) => ({ name, type, help, labelNames }))
+
 let ours: readonly KnownMetric[]
 /** Every sample name (with _bucket, _sum, _count) and its labels. */
 let labelsBySample: ReadonlyMap<string, readonly string[]>
@@ -26,7 +34,7 @@ beforeAll(() => {
   const registry = new Registry()
   const averages = { batchSize: new SlidingMean(), latencyMs: new SlidingMean() }
   createAkidbMetrics(registry, {} as ServerContext, averages)
-  ours = listMetrics(registry)
+  ours = [...listMetrics(registry), ...ofTensorrt]
   labelsBySample = new Map(
     [...ours, ...listMetrics(getProcessRegistry())].flatMap(({ name, type, labelNames }) =>
       type === 'histogram'

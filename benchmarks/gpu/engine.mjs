@@ -10,7 +10,7 @@ import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { loadPlan } from '../../dist/engines/tensorrt/loaded-plan.js'
-import { openTensorrtEngine } from '../../dist/engines/tensorrt/tensorrt-engine.js'
+import { createTensorrtEngine } from '../../dist/engines/tensorrt/tensorrt-engine.js'
 import { cosine } from '../../dist/engines/vectors.js'
 import { loadCuda } from '../../dist/hardware/ffi/cuda.js'
 import { Builder } from '../../dist/hardware/ffi/tensorrt/builder.js'
@@ -118,17 +118,15 @@ async function measureEngine(mode, engineOptions) {
   let isListening = false
   const before = usedMib()
   const from = performance.now()
-  const engine = await openTensorrtEngine(
-    {
-      spec,
-      plans,
-      lanes: Number(flags.lanes),
-      onNote: (note) => check('the engine has nothing to note', false, note),
-      onStageTimes: mode === 'graph' ? (times) => isListening && stageTimes.push(times) : undefined,
-      ...engineOptions,
-    },
-    { cuda, tensorrt },
-  )
+  const engine = await createTensorrtEngine({
+    spec,
+    machine: { cuda, tensorrt },
+    plans,
+    lanes: Number(flags.lanes),
+    onNote: (note) => check('the engine has nothing to note', false, note),
+    onStageTimes: mode === 'graph' ? (times) => isListening && stageTimes.push(times) : undefined,
+    ...engineOptions,
+  })
   const result = {
     openMs: performance.now() - from,
     memoryBytes: engine.info.memoryBytes,

@@ -1,6 +1,6 @@
 /** build: a Hugging Face folder to TensorRT plans in the engine cache. */
 import { listEngines, readEngine, readRecord } from '../engines/tensorrt/engine-cache.ts'
-import { ensurePlans, listWantedPlans, type PlanProgress } from '../engines/tensorrt/ensure-plans.ts'
+import { ensurePlans, listWantedPlans } from '../engines/tensorrt/ensure-plans.ts'
 import type { FindPlansOptions } from '../engines/tensorrt/ensure-plans.ts'
 import type { Plan } from '../engines/tensorrt/plan.ts'
 import { readPrebuiltPlan } from '../engines/tensorrt/plan-check.ts'
@@ -9,7 +9,8 @@ import { dirname } from 'node:path'
 import type { Command } from './command.ts'
 import { measureFlags, measureScales } from './measure-scales.ts'
 import { openModel } from './open-model.ts'
-import { createProgressLine, toDuration } from './progress-bar.ts'
+import { formatPlanProgress } from './plan-progress.ts'
+import { createProgressLine } from './progress-bar.ts'
 import { choosePlans, openMachine, planKnobs, machineKnobs } from './tensorrt-target.ts'
 
 export const buildCommand: Command = {
@@ -55,7 +56,7 @@ export const buildCommand: Command = {
       ...options,
       rebuild: input.flags['rebuild'] === true,
       signal: input.signal,
-      onProgress: (progress) => line.update(formatProgress(progress)),
+      onProgress: (progress) => line.update(formatPlanProgress(progress)),
       onNote: (note) => {
         line.stop()
         process.stderr.write(`${note}\n`)
@@ -117,19 +118,4 @@ function describePlan({
   const built = builtInMs === undefined ? '' : `built in ${(builtInMs / 1000).toFixed(1)} s, `
   const origin = fromCache ? 'from the cache, ' : ''
   return `${origin}${built}${(sizeBytes / 1e6).toFixed(1)} MB, ${precision}, ${inputs} -> ${output}, ${profiles.map(describeProfile).join('; ')}`
-}
-
-function formatProgress({ plan, plans, stage, phase, ratio, remainingMs }: PlanProgress): string {
-  const which = plans === 1 ? '' : `engine ${plan} of ${plans}: `
-  const what = {
-    wait: `waiting for ${phase ?? ''}, which builds it`,
-    export: 'exporting ONNX',
-    parse: 'parsing ONNX',
-    build: `building, ${phase ?? ''}`,
-    check: 'checking',
-    write: 'writing',
-  }[stage]
-  const share = ratio === undefined ? '' : ` ${Math.floor(ratio * 100)} %`
-  const left = remainingMs === undefined ? '' : `, ${toDuration(remainingMs / 1000)} left`
-  return `${which}${what}${share}${left}`
 }

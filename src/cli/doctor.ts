@@ -117,7 +117,9 @@ async function inspectEngines(input: CommandInput): Promise<Finding[]> {
       })
       await using owned = pipeline
       const { golden, durationMs } = startup
-      const text = `starts in ${(durationMs / 1000).toFixed(1)} s on ${owned.engine.info.device}; worst cosine ${golden.worstCosine.toFixed(6)}`
+      const checked =
+        golden.source === 'none' ? 'not checked' : `worst cosine ${golden.worstCosine.toFixed(6)}`
+      const text = `starts in ${(durationMs / 1000).toFixed(1)} s on ${owned.engine.info.device}; ${checked}`
       findings.push({ level: 'ok', subject, text })
     } catch (error) {
       if (error instanceof EmbedError && error.code === 'OFFLINE') {

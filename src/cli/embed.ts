@@ -8,6 +8,7 @@ import { appendFloat32Array } from '../float32-text.ts'
 import type { EmbeddingPipeline } from '../serving/pipeline/embedding-pipeline.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { chooseCacheDir } from './cache-dir.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
 import type { Command, CommandInput } from './command.ts'
 import { createProgressBar, createProgressLine } from './progress-bar.ts'
 
@@ -90,6 +91,7 @@ export const embedCommand: Command = {
       cacheDir: chooseCacheDir(input),
       signal: input.signal,
       onProgress: (progress) => bar.update(progress),
+      cudaSearch: chooseCudaSearch(input),
     }).finally(() => bar.stop())
     await using owned = pipeline
     for (const note of startup.notes) process.stderr.write(`${note}\n`)

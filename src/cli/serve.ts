@@ -9,7 +9,9 @@ import { createServer } from '../serving/server/create-server.ts'
 import { Credentials } from '../serving/server/security/credentials.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
-import { createProgressBar } from './progress-bar.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
+import { formatPlanProgress } from './plan-progress.ts'
+import { createProgressBar, createProgressLine } from './progress-bar.ts'
 import { createReloader } from './reload.ts'
 
 export const serveCommand: Command = {
@@ -35,13 +37,19 @@ export const serveCommand: Command = {
     if (!isatty(0)) process.on('SIGHUP', () => void reload?.())
 
     const bar = createProgressBar(process.stderr)
+    const line = createProgressLine(process.stderr)
     const optionsFor = (chosen: Config): StartOptions => ({
       cacheDir: chooseCacheDir({ ...input, config: chosen }),
       signal,
       onProgress: (progress) => bar.update(progress),
+      onBuildProgress: (progress) => line.update(formatPlanProgress(progress)),
+      cudaSearch: chooseCudaSearch(input),
     })
     const start = async (chosen: Config): Promise<ServedPipeline> => {
-      const started = await startPipeline(chosen, optionsFor(chosen)).finally(() => bar.stop())
+      const started = await startPipeline(chosen, optionsFor(chosen)).finally(() => {
+        bar.stop()
+        line.stop()
+      })
       trimNativeHeap()
       return { ...started, config: chosen }
     }
@@ -116,7 +124,9 @@ function describeModel({ pipeline, startup }: ServedPipeline): string[] {
     ...notes.map((note) => `note     ${note}`),
     `model    ${spec.id} (${startup.modelSource}), ${spec.dimensions} dimensions, ${spec.maxTokens} tokens, ${spec.pooling} pooling`,
     `engine   ${name} ${runtimeVersion} ${precision} on ${device}`,
-    `checked  worst cosine ${golden.worstCosine.toFixed(6)} to ${golden.source} golden vectors (${golden.madeBy})`,
+    golden.source === 'none'
+      ? 'checked  NOTHING: there is nothing to compare the vectors with, see the note above'
+      : `checked  worst cosine ${golden.worstCosine.toFixed(6)} to ${golden.source} golden vectors (${golden.madeBy})`,
   ]
 }
 

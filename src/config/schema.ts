@@ -26,7 +26,7 @@ export const configSchema = Type.Object(
     ),
     // engine
     engine: choice(
-      ['auto', 'onnx', 'openvino'],
+      ['auto', 'onnx', 'openvino', 'tensorrt'],
       'Engine that runs the model; auto takes the fastest one that starts',
       {
         default: 'auto',

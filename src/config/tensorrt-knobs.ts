@@ -62,6 +62,21 @@ export const tensorrtKnobs = {
     'How long TensorRT searches for faster kernels: 0 builds fastest, 5 searches longest',
     { default: 3, minimum: 0, maximum: 5, tunable: [3, 5] },
   ),
+  buildEngines: flag(
+    'Build the TensorRT engine at the start when the cache has none, which takes minutes; never later',
+  ),
+  cudaGraphs: integer('Batch shapes that have a CUDA graph: less work for the CPU a batch; 0 for none', {
+    default: 32,
+    minimum: 0,
+    maximum: 1024,
+    unit: 'shapes',
+    tunable: [0, 32],
+  }),
+  gpuWait: choice(
+    ['poll', 'thread'],
+    'How the end of a batch on the GPU is waited for: poll is 25 us faster and takes a core meanwhile, thread sleeps',
+    { default: 'poll', tunable: ['poll', 'thread'] },
+  ),
   scales: Type.Optional(
     string(
       'Activation scales for fp8: a file, or fixed:0.05 for synthetic weights (default: those measured for the model)',

@@ -2,12 +2,12 @@
 import type { Engine } from './engine.ts'
 import type { OnnxEngineOptions } from './onnx/onnx-engine.ts'
 import type { OpenvinoEngineOptions } from './openvino/openvino-engine.ts'
-import type { TensorrtEngineOptions, TensorrtLibraries } from './tensorrt/tensorrt-engine.ts'
+import type { TensorrtEngineOptions } from './tensorrt/tensorrt-engine.ts'
 
 export interface EngineOptionsByName {
   readonly onnx: OnnxEngineOptions
   readonly openvino: OpenvinoEngineOptions
-  readonly tensorrt: TensorrtEngineOptions & { readonly libraries: TensorrtLibraries }
+  readonly tensorrt: TensorrtEngineOptions
 }
 
 export type EngineName = keyof EngineOptionsByName

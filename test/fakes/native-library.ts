@@ -20,7 +20,7 @@ export function compileNative(source: string, defines: Readonly<Record<string, n
   const flags = Object.entries(defines).map(([name, value]) => `-D${name}=${value}`)
   execFileSync(
     compiler!,
-    ['-shared', '-fPIC', '-O1', '-Wall', '-Werror', '-pthread', ...flags, '-o', path, input],
+    ['-shared', '-fPIC', '-O1', '-Wall', '-Werror', '-pthread', ...flags, '-o', path, input, '-lm'],
     { stdio: 'pipe' },
   )
   return path

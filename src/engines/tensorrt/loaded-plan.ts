@@ -29,7 +29,7 @@ export interface LoadedPlan {
   readonly contextBytes: number
 }
 
-/** Copies the weights to the GPU, off the event loop.
+/** Copies the weights to the GPU, off the event loop. @param hiddenSize of the model; 0: not known
  * @throws {EmbedError} ENGINE_UNAVAILABLE, FILE_UNREADABLE, TENSORRT_FAILED */
 export async function loadPlan(runtime: Runtime, plan: Plan, hiddenSize: number): Promise<LoadedPlan> {
   const refuse = (reason: string, cause?: unknown) =>
@@ -55,6 +55,10 @@ export async function loadPlan(runtime: Runtime, plan: Plan, hiddenSize: number)
       tensors.filter(({ mode }) => mode === 'output'),
       hiddenSize,
     )
+    const { dimensions } = ports.output
+    if (hiddenSize > 0 && dimensions !== hiddenSize) {
+      throw refuse(`it gives ${dimensions} values a row, the model has ${hiddenSize}`)
+    }
     const profiles = Array.from({ length: engine.profileCount }, (_, index) =>
       readProfile(engine, inputs[0]!.name, index),
     )

@@ -22,7 +22,7 @@ import type { StageTimes } from '../../hardware/gpu/stream-pool.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
 import { normalizeRows } from '../vectors.ts'
-import { openTensorrtEngine, type TensorrtEngineOptions } from './tensorrt-engine.ts'
+import { createTensorrtEngine, type TensorrtEngineOptions } from './tensorrt-engine.ts'
 
 const dimensions = 8
 let folder: string
@@ -53,10 +53,14 @@ async function open(
   const driver = new FakeCudaDriver(cudaOptions)
   const fake = startFakeTensorrt(driver)
   const notes: string[] = []
-  const engine = await openTensorrtEngine(
-    { spec, plans: [plan()], warmUp: false, onNote: (note) => notes.push(note), ...options },
-    { cuda: driver.api, tensorrt: fake.tensorrt },
-  )
+  const engine = await createTensorrtEngine({
+    spec,
+    machine: { cuda: driver.api, tensorrt: fake.tensorrt },
+    plans: [plan()],
+    warmUp: false,
+    onNote: (note) => notes.push(note),
+    ...options,
+  })
   return { engine, fake, driver, notes }
 }
 
@@ -292,7 +296,10 @@ describe.skipIf(!canCompile)('the TensorRT engine on a fake GPU', () => {
     expect(opened.engine.info.memoryBytes).toBeGreaterThan(table.length * 2)
     await close(opened)
     const other = await failureOf(
-      open({ spec: { ...spec, files }, plans: [plan({ inputs: 'embeddings', dimensions: 16 })] }),
+      open({
+        spec: { ...spec, files, hiddenSize: 16 },
+        plans: [plan({ inputs: 'embeddings', dimensions: 16 })],
+      }),
     )
     expect([other.code, other.message]).toEqual([
       'ENGINE_UNAVAILABLE',
@@ -379,6 +386,12 @@ describe.skipIf(!canCompile)('the TensorRT engine on a fake GPU', () => {
         'its profiles are not those',
       ],
       [
+        'with a plan of another model',
+        () => ({ plans: [plan({ dimensions: 16 })] }),
+        'ENGINE_UNAVAILABLE',
+        'it gives 16 values a row, the model has 8',
+      ],
+      [
         'with plans that do not belong together',
         () => ({ plans: [plan(), plan({ output: 'tokens' })] }),
         'ENGINE_UNAVAILABLE',
@@ -388,7 +401,12 @@ describe.skipIf(!canCompile)('the TensorRT engine on a fake GPU', () => {
       const driver = new FakeCudaDriver()
       const fake = startFakeTensorrt(driver)
       const error = await failureOf(
-        openTensorrtEngine({ spec, plans: [], ...options() }, { cuda: driver.api, tensorrt: fake.tensorrt }),
+        createTensorrtEngine({
+          spec,
+          machine: { cuda: driver.api, tensorrt: fake.tensorrt },
+          plans: [],
+          ...options(),
+        }),
       )
       expect([error.code, error.message]).toEqual([code, expect.stringContaining(words)])
       expect([fake.live(), driver.live]).toEqual([0, nothingLive])
@@ -401,7 +419,11 @@ describe.skipIf(!canCompile)('the TensorRT engine on a fake GPU', () => {
         const fake = startFakeTensorrt(driver)
         driver.fail('cuMemAlloc_v2', 2, call)
         const error = await failureOf(
-          openTensorrtEngine({ spec, plans: [plan()] }, { cuda: driver.api, tensorrt: fake.tensorrt }),
+          createTensorrtEngine({
+            spec,
+            machine: { cuda: driver.api, tensorrt: fake.tensorrt },
+            plans: [plan()],
+          }),
         )
         expect(error.code).toBe('GPU_OUT_OF_MEMORY')
         expect([fake.live(), driver.live, driver.violations]).toEqual([0, nothingLive, []])

@@ -1,15 +1,13 @@
 /** TensorRT's plans behind the engine contract: pinned buffers, four streams, a CUDA graph for each shape that comes again. */
 import { EmbedError } from '../../errors.ts'
-import { type Cuda, loadCuda } from '../../hardware/ffi/cuda.ts'
 import { Runtime } from '../../hardware/ffi/tensorrt/runtime.ts'
-import { loadTensorrt, type Tensorrt } from '../../hardware/ffi/tensorrt/tensorrt.ts'
 import { type GpuContext, openGpu } from '../../hardware/gpu/context.ts'
 import { DeviceBuffer } from '../../hardware/gpu/device-buffer.ts'
 import type { WaitMode } from '../../hardware/gpu/event.ts'
 import { type StageTimes, StreamPool } from '../../hardware/gpu/stream-pool.ts'
+import type { TensorrtMachine } from '../../hardware/machine/tensorrt-library.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
-import { openLibrary } from '../rectangular/open-library.ts'
 import type { RectangleShapes } from '../rectangular/padding.ts'
 import { createRectangularEngine } from '../rectangular/rectangular-engine.ts'
 import { loadEmbeddingTable } from './embedding-table.ts'
@@ -23,6 +21,8 @@ import { warmUp } from './warm-up.ts'
 
 export interface TensorrtEngineOptions {
   readonly spec: ModelSpec
+  /** Driver and TensorRT, open. */
+  readonly machine: Pick<TensorrtMachine, 'cuda' | 'tensorrt'>
   /** One or more, with the same inputs, output and precision. */
   readonly plans: readonly Plan[]
   /** Batches under way at once: one computes while another is copied. Default 2. */
@@ -38,36 +38,13 @@ export interface TensorrtEngineOptions {
   readonly onStageTimes?: ((times: StageTimes) => void) | undefined
 }
 
-export interface TensorrtLibraries {
-  /** Paths of libcuda and libnvinfer. */
-  readonly cuda: string
-  readonly infer: string
-}
-
 /** 1 x 16 tokens take as long as 1 x 256: what one more run costs. */
 const overheadCells = 256
 
 /** Loads the plans off the event loop.
- * @throws {EmbedError} ENGINE_UNAVAILABLE, FILE_UNREADABLE, GPU_UNAVAILABLE, GPU_OUT_OF_MEMORY, TENSORRT_VERSION, TENSORRT_FAILED */
-export async function createTensorrtEngine(
-  options: TensorrtEngineOptions & { readonly libraries: TensorrtLibraries },
-): Promise<Engine> {
-  const { libraries } = options
-  const cuda = openLibrary('tensorrt', libraries.cuda, loadCuda, "install NVIDIA's driver anew")
-  const tensorrt = openLibrary(
-    'tensorrt',
-    libraries.infer,
-    (infer) => loadTensorrt({ infer }, cuda),
-    'doctor tells what was looked for, and where',
-  )
-  return openTensorrtEngine(options, { cuda, tensorrt })
-}
-
-/** createTensorrtEngine on libraries that are open. */
-export async function openTensorrtEngine(
-  options: TensorrtEngineOptions,
-  { cuda, tensorrt }: { readonly cuda: Cuda; readonly tensorrt: Tensorrt },
-): Promise<Engine> {
+ * @throws {EmbedError} ENGINE_UNAVAILABLE, FILE_UNREADABLE, GPU_OUT_OF_MEMORY, CUDA_STATUS, TENSORRT_FAILED */
+export async function createTensorrtEngine(options: TensorrtEngineOptions): Promise<Engine> {
+  const { cuda, tensorrt } = options.machine
   const { spec, lanes: laneCount = 2, graphs = 32 } = options
   const gpu = await openGpu(cuda)
   let runtime: Runtime | undefined

@@ -63,9 +63,7 @@ export async function makeGolden(
   tokenizer: Tokenizer,
   cacheDir: string,
 ): Promise<Golden> {
-  const { texts } = JSON.parse(await readFile(new URL('texts.json', assetsFolder), 'utf8')) as {
-    texts: string[]
-  }
+  const texts = await readBundledTexts()
   const vectors = await embedTexts(spec, reference, tokenizer, texts)
   const { name, precision, runtimeVersion } = reference.info
   const file: GoldenFile = {
@@ -79,18 +77,43 @@ export async function makeGolden(
   return { source: 'made', madeBy: file.madeBy, texts, vectors }
 }
 
-/** Worst cosine of the engine's vectors to the golden ones. */
+/** The texts that an engine is tried on. */
+export async function goldenTexts(golden: Golden | undefined): Promise<readonly string[]> {
+  return golden?.texts ?? readBundledTexts()
+}
+
+async function readBundledTexts(): Promise<string[]> {
+  const text = await readFile(new URL('texts.json', assetsFolder), 'utf8')
+  return (JSON.parse(text) as { texts: string[] }).texts
+}
+
+/** Worst cosine of the engine's vectors to the golden ones, over the texts that the engine takes whole; NaN: none. */
 export async function compareWithGolden(
   spec: ModelSpec,
   engine: Engine,
   tokenizer: Tokenizer,
   golden: Golden,
 ): Promise<number> {
-  const vectors = await embedTexts(spec, engine, tokenizer, golden.texts)
-  const cosines = vectors.map((vector, i) =>
-    vector.length === golden.vectors[i]!.length ? cosine(vector, golden.vectors[i]!) : Number.NaN,
-  )
+  const { maxTokens } = engine.info
+  const encoded = await tokenizer.encode(golden.texts, { maxTokens: spec.maxTokens, truncation: 'right' })
+  const whole = golden.texts.map((_, i) => i).filter((i) => encoded[i]!.ids.length <= maxTokens)
+  if (whole.length === 0) return Number.NaN
+  const texts = whole.map((i) => golden.texts[i]!)
+  const vectors = await embedTexts(spec, engine, tokenizer, texts)
+  const cosines = vectors.map((vector, place) => {
+    const expected = golden.vectors[whole[place]!]!
+    return vector.length === expected.length ? cosine(vector, expected) : Number.NaN
+  })
   return Math.min(...cosines)
+}
+
+/** What can be seen without golden vectors: they are numbers. @throws {EmbedError} ENGINE_FAILED */
+export async function checkFinite(spec: ModelSpec, engine: Engine, tokenizer: Tokenizer): Promise<void> {
+  const limited = { ...spec, maxTokens: Math.min(spec.maxTokens, engine.info.maxTokens) }
+  const vectors = await embedTexts(limited, engine, tokenizer, await readBundledTexts())
+  if (vectors.every((vector) => Math.abs(cosine(vector, vector) - 1) < 1e-3)) return
+  const reason = 'its vectors of the texts it is tried on are zero or not finite'
+  throw new EmbedError('ENGINE_FAILED', { engine: engine.info.name, reason })
 }
 
 async function embedTexts(

@@ -1,13 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import type { CpuFeature } from '../../hardware/machine/cpu.ts'
+import type { PlanPrecision } from '../../engines/tensorrt/plan.ts'
 import { listCandidates } from './start-engine.ts'
 
 const names = (
   config: Parameters<typeof listCandidates>[0],
   features: readonly CpuFeature[],
   hasOpenvino: boolean,
+  planPrecisions: readonly PlanPrecision[] = [],
 ): string[] =>
-  listCandidates(config, { features: new Set(features) }, hasOpenvino).map(
+  listCandidates(config, { features: new Set(features) }, { hasOpenvino, planPrecisions }).map(
     ({ name, precision }) => `${name} ${precision}`,
   )
 
@@ -25,5 +27,18 @@ describe('listCandidates', () => {
     expect(names({ engine: 'openvino', precision: 'bf16' }, [], true)).toEqual(['openvino bf16'])
     expect(names({ engine: 'auto', precision: 'fp16' }, [], true)).toEqual(['openvino fp16'])
     expect(names({ engine: 'onnx', precision: 'bf16' }, [], true)).toEqual([])
+  })
+
+  it('puts the plans of TensorRT before all, and takes nothing else where it is named', () => {
+    const auto = { engine: 'auto', precision: 'auto' } as const
+    expect(names(auto, ['AMX_BF16'], true, ['fp8', 'bf16'])).toEqual([
+      'tensorrt fp8',
+      'tensorrt bf16',
+      'openvino bf16',
+      'openvino fp32',
+      'onnx fp32',
+    ])
+    expect(names({ engine: 'tensorrt', precision: 'auto' }, [], true, ['fp8'])).toEqual(['tensorrt fp8'])
+    expect(names({ engine: 'onnx', precision: 'auto' }, [], true, ['fp8'])).toEqual(['onnx fp32'])
   })
 })

@@ -2,6 +2,7 @@
 import type { PipelineConfig } from '../../config/pipeline-config.ts'
 import { createEngine } from '../../engines/create.ts'
 import type { Engine } from '../../engines/engine.ts'
+import type { PlanPrecision } from '../../engines/tensorrt/plan.ts'
 import { EmbedError, toReason } from '../../errors.ts'
 import { type Cpu, readCpu } from '../../hardware/machine/cpu.ts'
 import { findOpenvinoLibrary } from '../../hardware/machine/openvino-library.ts'
@@ -12,25 +13,29 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { systemClock } from '../batching/clock.ts'
 import { packBatch } from '../batching/packed-batch.ts'
 import { SupervisedEngine } from './engine-supervisor.ts'
-import { type Golden, compareWithGolden, loadGolden, makeGolden } from './golden.ts'
+import { checkFinite, compareWithGolden, type Golden, goldenTexts, loadGolden } from './golden.ts'
+import { canAffordFp32, makeReferenceGolden, maxReferenceWeightBytes } from './reference-golden.ts'
 import type { StartOptions } from './start-pipeline.ts'
+import { locateTensorrt, type TensorrtPlans } from './tensorrt-plans.ts'
 
 /** fp32 against fp32 of another implementation: what rounding alone leaves. */
 const minCosineFp32 = 0.9999
 
 export interface StartedEngine {
   readonly engine: SupervisedEngine
-  /** Starts the same engine at fp32; absent where it runs at fp32. */
+  /** Starts the model at fp32; absent where it runs at fp32, or is too large for it. */
   readonly createHigherPrecision?: () => Promise<Engine>
-  readonly golden: {
-    readonly source: Golden['source']
-    readonly madeBy: string
-    readonly worstCosine: number
-  }
+  readonly golden: GoldenReport
   readonly notes: readonly string[]
 }
 
+/** What the engine's vectors were compared with. 'none': with nothing. */
+export type GoldenReport =
+  | { readonly source: Golden['source']; readonly madeBy: string; readonly worstCosine: number }
+  | { readonly source: 'none'; readonly madeBy?: undefined; readonly worstCosine?: undefined }
+
 export type Candidate =
+  | { readonly name: 'tensorrt'; readonly precision: PlanPrecision }
   | { readonly name: 'openvino'; readonly precision: 'bf16' | 'fp16' | 'fp32' }
   | { readonly name: 'onnx'; readonly precision: 'fp32' }
 
@@ -42,59 +47,50 @@ export async function startEngine(
   options: StartOptions,
 ): Promise<StartedEngine> {
   const cpu = readCpu()
-  const onnxPath = await ensureOnnx(spec, options.cacheDir)
   const notes: string[] = []
   const libraryPath = await locateOpenvino(config, options, notes)
-  const shared = {
-    spec,
-    onnxPath,
-    threads: config.threads ?? cpu.usableCores,
-    streams: config.streams ?? defaultStreams(config.threads ?? cpu.usableCores),
-    maxBatchSize: config.maxBatchSize,
-    maxBatchTokens: config.maxBatchTokens,
-  }
-  const create = async (candidate: Candidate): Promise<Engine> =>
-    candidate.name === 'onnx'
-      ? createEngine('onnx', { ...shared, precision: candidate.precision })
-      : createEngine('openvino', { ...shared, precision: candidate.precision, libraryPath: libraryPath! })
-
-  let golden = await loadGolden(spec, options.cacheDir)
-  if (golden === undefined) {
-    await using reference = await create({ name: 'onnx', precision: 'fp32' })
-    golden = await makeGolden(spec, reference, tokenizer, options.cacheDir)
-  }
-  const { source, madeBy, texts } = golden
+  const tensorrt = await locateTensorrt(spec, config, options, notes)
+  const create = createCreator(spec, config, options, { cpu, libraryPath, tensorrt, notes })
+  const candidates = listCandidates(config, cpu, {
+    hasOpenvino: libraryPath !== undefined,
+    planPrecisions: [...(tensorrt?.plansByPrecision.keys() ?? [])],
+  })
+  const golden =
+    (await loadGolden(spec, options.cacheDir)) ??
+    (await makeReferenceGolden(spec, tokenizer, options.cacheDir, {
+      createFp32: () => create({ name: 'onnx', precision: 'fp32' }),
+      createBf16:
+        tensorrt?.plansByPrecision.has('bf16') === true && candidates[0]?.precision !== 'bf16'
+          ? () => create({ name: 'tensorrt', precision: 'bf16' })
+          : undefined,
+    }))
   const createChecked = async (candidate: Candidate) => {
     const engine = await create(candidate)
     try {
-      const worstCosine = await compareWithGolden(spec, engine, tokenizer, golden)
-      const { name, precision } = candidate
-      const minCosine = precision === 'fp32' ? minCosineFp32 : config.minCosine
-      // Written so that NaN fails.
-      if (worstCosine >= minCosine) return { engine, worstCosine }
-      throw new EmbedError('GOLDEN_MISMATCH', { engine: name, precision, worstCosine, minCosine })
+      return { engine, report: await checkVectors(spec, engine, tokenizer, golden, config.minCosine) }
     } catch (error) {
       await engine[Symbol.asyncDispose]()
       throw error
     }
   }
-  const probeText = await tokenizer.encode(texts.slice(0, 1), {
+  const probeText = await tokenizer.encode((await goldenTexts(golden)).slice(0, 1), {
     maxTokens: spec.maxTokens,
     truncation: 'right',
   })
-  for (const candidate of listCandidates(config, cpu, libraryPath !== undefined)) {
+  for (const candidate of candidates) {
     try {
-      const { engine, worstCosine } = await createChecked(candidate)
+      const { engine, report } = await createChecked(candidate)
+      if (report.source === 'none') notes.push(describeUnchecked(spec))
       return {
         engine: new SupervisedEngine(engine, {
-          probe: packBatch(probeText.map((input) => input.ids)),
+          probe: packBatch(probeText.map(({ ids }) => ids.subarray(0, engine.info.maxTokens))),
           recreate: async () => (await createChecked(candidate)).engine,
           clock: systemClock,
         }),
-        ...(candidate.precision === 'fp32'
-          ? {}
-          : { createHigherPrecision: () => create({ ...candidate, precision: 'fp32' }) }),
-        golden: { source, madeBy, worstCosine },
+        ...(candidate.precision !== 'fp32' && (await canAffordFp32(spec))
+          ? { createHigherPrecision: () => create(atFp32(candidate)) }
+          : {}),
+        golden: report,
         notes,
       }
     } catch (error) {
@@ -104,30 +100,101 @@ export async function startEngine(
   throw new EmbedError('NO_ENGINE', { tried: notes })
 }
 
+/** What is to be had on this machine. */
+interface Found {
+  readonly cpu: Cpu
+  readonly libraryPath: string | undefined
+  readonly tensorrt: TensorrtPlans | undefined
+  readonly notes: string[]
+}
+
+/** The ONNX file of the CPU engines is made when the first of them is asked for: of a large model it takes long. */
+function createCreator(
+  spec: ModelSpec,
+  config: PipelineConfig,
+  { cacheDir }: StartOptions,
+  { cpu, libraryPath, tensorrt, notes }: Found,
+): (candidate: Candidate) => Promise<Engine> {
+  const threads = config.threads ?? cpu.usableCores
+  const limits = { maxBatchSize: config.maxBatchSize, maxBatchTokens: config.maxBatchTokens }
+  return async (candidate) => {
+    if (candidate.name === 'tensorrt') {
+      return createEngine('tensorrt', {
+        spec,
+        machine: tensorrt!.machine,
+        plans: tensorrt!.plansByPrecision.get(candidate.precision)!,
+        lanes: config.streams,
+        graphs: config.cudaGraphs,
+        wait: config.gpuWait,
+        onNote: (note) => notes.push(note),
+      })
+    }
+    const streams = config.streams ?? defaultStreams(threads)
+    const shared = { spec, onnxPath: await ensureOnnx(spec, cacheDir), threads, streams, ...limits }
+    return candidate.name === 'onnx'
+      ? createEngine('onnx', { ...shared, precision: candidate.precision })
+      : createEngine('openvino', { ...shared, precision: candidate.precision, libraryPath: libraryPath! })
+  }
+}
+
+/** TensorRT has no second engine in memory for the rare text that needs it: that runs on the CPU. */
+function atFp32({ name }: Candidate): Candidate {
+  return { name: name === 'openvino' ? 'openvino' : 'onnx', precision: 'fp32' }
+}
+
+/** @throws {EmbedError} GOLDEN_MISMATCH */
+async function checkVectors(
+  spec: ModelSpec,
+  engine: Engine,
+  tokenizer: Tokenizer,
+  golden: Golden | undefined,
+  minCosineLow: number,
+): Promise<GoldenReport> {
+  const { name, precision } = engine.info
+  const minCosine = precision === 'fp32' ? minCosineFp32 : minCosineLow
+  if (golden === undefined) {
+    await checkFinite(spec, engine, tokenizer)
+    return { source: 'none' }
+  }
+  const worstCosine = await compareWithGolden(spec, engine, tokenizer, golden)
+  // Written so that NaN fails.
+  if (!(worstCosine >= minCosine)) {
+    throw new EmbedError('GOLDEN_MISMATCH', { engine: name, precision, worstCosine, minCosine })
+  }
+  return { source: golden.source, madeBy: golden.madeBy, worstCosine }
+}
+
+function describeUnchecked({ id, folder }: ModelSpec): string {
+  return `THE VECTORS ARE NOT CHECKED: ${id} ships no golden vectors, its weights are above ${maxReferenceWeightBytes / 2 ** 30} GiB, too large to make them at fp32 here, and there is no bf16 plan to make them with; put a golden.json into ${folder}, or build a plan at bf16`
+}
+
 /** One thread a stream: streams do not wait for each other, so a core that something else takes stops one of them only. */
 function defaultStreams(threads: number): number {
   return Math.min(threads, 8)
 }
 
-/** What the configuration allows on this CPU, fastest first. */
+/** What the configuration allows on this machine, fastest first. */
 export function listCandidates(
   config: Pick<PipelineConfig, 'engine' | 'precision'>,
   cpu: Pick<Cpu, 'features'>,
-  hasOpenvino: boolean,
+  { hasOpenvino, planPrecisions }: { hasOpenvino: boolean; planPrecisions: readonly PlanPrecision[] },
 ): Candidate[] {
   const hasBf16 = bf16Features.some((feature) => cpu.features.has(feature))
+  const plans = planPrecisions.map((precision): Candidate => ({ name: 'tensorrt', precision }))
+  if (config.engine === 'tensorrt') return plans
   const all: Candidate[] = [
     { name: 'openvino', precision: 'bf16' },
     { name: 'openvino', precision: 'fp16' },
     { name: 'openvino', precision: 'fp32' },
     { name: 'onnx', precision: 'fp32' },
   ]
-  return all.filter(({ name, precision }) => {
+  const onCpu = all.filter(({ name, precision }) => {
     if (config.engine === 'auto' ? name === 'openvino' && !hasOpenvino : name !== config.engine) return false
     if (config.precision !== 'auto') return precision === config.precision
     // Without instructions for it bf16 is emulated, and fp16 is slower than fp32 on every CPU measured.
     return precision === 'fp32' || (precision === 'bf16' && hasBf16)
   })
+  return config.engine === 'auto' ? [...plans, ...onCpu] : onCpu
 }
 
 const bf16Features = ['AMX_BF16', 'AVX512_BF16', 'NEON_BF16'] as const
@@ -138,7 +205,7 @@ async function locateOpenvino(
   options: StartOptions,
   notes: string[],
 ): Promise<string | undefined> {
-  if (config.engine === 'onnx') return undefined
+  if (config.engine === 'onnx' || config.engine === 'tensorrt') return undefined
   const { cacheDir, signal, onProgress } = options
   const folders = openvinoRuntimeFolders(cacheDir)
   let search = findOpenvinoLibrary({ explicitPath: config.openvinoLibrary, folders })

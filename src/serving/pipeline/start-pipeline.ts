@@ -1,6 +1,8 @@
 /** From a configuration to a pipeline that has proved itself: model, tokenizer, engine, golden check. */
 import { readFileSync } from 'node:fs'
 import type { PipelineConfig } from '../../config/pipeline-config.ts'
+import type { PlanProgress } from '../../engines/tensorrt/ensure-plans.ts'
+import type { CudaSearchOptions } from '../../hardware/machine/cuda-libraries.ts'
 import { createTokenizer } from '../tokenizer/worker-tokenizer.ts'
 import { type ModelSpec, loadModelSpec } from '../../model/spec.ts'
 import { type PullProgress, type PulledModel, pullModel } from '../../model/pull.ts'
@@ -24,6 +26,10 @@ export interface StartOptions {
   readonly cacheDir: string
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: PullProgress) => void) | undefined
+  /** Of engines that this start builds (buildEngines). */
+  readonly onBuildProgress?: ((progress: PlanProgress) => void) | undefined
+  /** Where NVIDIA's libraries may be beside the system's folders. */
+  readonly cudaSearch?: CudaSearchOptions | undefined
 }
 
 /** The caller disposes the pipeline.
@@ -48,8 +54,10 @@ export async function startPipeline(
       options,
     )
     const limits = { ...config, concurrency: engine.info.concurrency }
+    // What the engine was built for may be shorter than what the model takes: said at admission, not in a batch.
+    const served = { ...spec, maxTokens: Math.min(spec.maxTokens, engine.info.maxTokens) }
     return {
-      pipeline: new EmbeddingPipeline({ spec, tokenizer, engine, createHigherPrecision }, limits),
+      pipeline: new EmbeddingPipeline({ spec: served, tokenizer, engine, createHigherPrecision }, limits),
       startup: {
         version: packageVersion,
         modelSource: model.source,

@@ -46,7 +46,7 @@ export function createServerMetrics(
   const averages = { batchSize: new SlidingMean(), latencyMs: new SlidingMean() }
   const sets = [createAkidbMetrics(registry, context, averages)]
   if (context.config.metricNames === 'tei') sets.push(createTeiMetrics(registry, context))
-  for (const source of sources) registerSource(registry, source)
+  for (const source of [...sources, ...engineSources(context)]) registerSource(registry, source)
 
   // The channels are the process's; another server's pipeline must not show here. A pipeline that a reload has
   // replaced still finishes what it accepted.
@@ -107,4 +107,16 @@ function listen<Message extends Provenance>(
   }
   channel.subscribe(listener)
   return () => channel.unsubscribe(listener)
+}
+
+/** The engine's own measurements, of whichever engine serves at the scrape. */
+function engineSources(context: ServerContext): MetricSource[] {
+  const list = () => context.pipeline.engine.metrics ?? []
+  return list().map((source) => ({
+    ...source,
+    read: () =>
+      list()
+        .find(({ name }) => name === source.name)
+        ?.read() ?? [],
+  }))
 }

@@ -43,7 +43,9 @@ static void keep_profile(Object *profile) {
 }
 
 static char *describe_build(int level, size_t workspace, uint32_t tactics) {
-  char *text = text_of("fakeplan %s ids 384 4096\n", mode.describe == 2 ? "tokens" : "pooled");
+  const char *dimensions = getenv("FAKE_NVINFER_DIMENSIONS");
+  char *text = text_of("fakeplan %s ids %s 4096\n", mode.describe == 2 ? "tokens" : "pooled",
+                       dimensions == NULL ? "384" : dimensions);
   for (int i = 0; i < built_profile_count; i++) {
     const long long *d = built_profiles[i].d;
     char *longer = text_of("%s%lld %lld %lld %lld %lld %lld\n", text, d[0], d[1], d[2], d[3], d[4], d[5]);

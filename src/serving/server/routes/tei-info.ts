@@ -42,8 +42,8 @@ function toInfo({ config, modelName, pipeline, startup }: ServerContext): object
     },
     golden: {
       source: startup.golden.source,
-      made_by: startup.golden.madeBy,
-      worst_cosine: startup.golden.worstCosine,
+      made_by: startup.golden.madeBy ?? null,
+      worst_cosine: startup.golden.worstCosine ?? null,
     },
     model_hash: spec.contentHash,
     notes: startup.notes,
