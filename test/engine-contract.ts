@@ -173,9 +173,11 @@ export function describeEngineContract(
         if (!isDone) setImmediate(count)
       }
       setImmediate(count)
+      const startMs = performance.now()
       await engine.embed(batch)
       isDone = true
-      expect(turns).toBeGreaterThan(200)
+      // An engine that is done in a fraction of a millisecond leaves time for few.
+      expect(turns).toBeGreaterThan(Math.min(200, (performance.now() - startMs) * 10))
     })
 
     it('does not run a batch that was aborted before', async () => {
