@@ -41,7 +41,7 @@ describe('docs/tensorrt.md', () => {
   it("explains every knob of TensorRT's and names no flag, command or code that there is not", () => {
     const explained = [...page.matchAll(/^\| `(\w+)` +\|/gm)].map(([, key]) => key)
     for (const key of Object.keys(tensorrtKnobs)) expect(explained).toContain(key)
-    const commands = [buildCommand, verifyPrecisionCommand, enginesCommand, doctorCommand]
+    const commands = [buildCommand, verifyPrecisionCommand, enginesCommand, doctorCommand, serveCommand]
     const own = commands.flatMap((command) => Object.keys(command.flags).map((name) => `--${name}`))
     const flags = new Set([...knobs.map((knob) => knob.flag), ...own])
     for (const [flag] of page.matchAll(/(?<=[\s`])--[a-z][a-z-]+/g)) expect(flags, flag).toContain(flag)

@@ -40,7 +40,10 @@ describe('loadConfig', () => {
     [{ port: 'http' }, '--port is "http"; it takes a whole number from 0 to 65535'],
     [{ port: '70000' }, '--port is 70000; it takes a whole number from 0 to 65535'],
     [{ port: '1.5' }, '--port is 1.5; it takes a whole number'],
-    [{ engine: 'opnvino' }, `--engine is "opnvino"; it takes auto, onnx, openvino; did you mean 'openvino'?`],
+    [
+      { engine: 'opnvino' },
+      `--engine is "opnvino"; it takes auto, onnx, openvino, tensorrt; did you mean 'openvino'?`,
+    ],
     [{ offline: 'maybe' }, '--offline is "maybe"; it takes true or false'],
     [{ model: '' }, '--model is ""; it takes a text of at least one character'],
     [{ maxQueuedRequests: 0 }, '--max-queued-requests is 0; it takes a whole number of at least 1'],

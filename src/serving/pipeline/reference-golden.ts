@@ -26,7 +26,8 @@ export async function makeReferenceGolden(
   const create = (await canAffordFp32(spec)) ? createFp32 : createBf16
   if (create === undefined) return undefined
   await using reference = await create()
-  return makeGolden(spec, reference, tokenizer, cacheDir)
+  // Awaited here: the reference is gone with this function.
+  return await makeGolden(spec, reference, tokenizer, cacheDir)
 }
 
 /** Whether the model's fp32 graph may be made and run here. */
