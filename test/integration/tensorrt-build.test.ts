@@ -200,7 +200,7 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('build', { timeout:
     const start = (only: string) =>
       run(
         [...given, '--only', only],
-        environment('sweep'),
+        environment('sweep', { FAKE_NVINFER_DIMENSIONS: '32' }),
         fileURLToPath(new URL('../../benchmarks/gpu/sweep.mjs', import.meta.url)),
       )
     expect((await start('^base$')).code).toBe(0)
