@@ -67,7 +67,6 @@ async function measure(row, flags) {
     spec,
     plans: [plan],
     machine,
-    libraries: { cuda: pathOf('libcuda', search), infer: pathOf('libnvinfer', search) },
     onNote: (note) => notes.push(note),
   })
   try {
