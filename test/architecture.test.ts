@@ -65,7 +65,14 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
   },
   {
     room: 'engines/cuda/',
-    imports: ['errors.ts', 'model/', 'hardware/', 'engines/engine.ts', 'engines/vectors.ts'],
+    imports: [
+      'errors.ts',
+      'model/',
+      'hardware/',
+      'engines/engine.ts',
+      'engines/vectors.ts',
+      'engines/rectangular/open-library.ts',
+    ],
   },
   { room: 'engines/', imports: ['errors.ts', 'model/', 'hardware/'] },
   { room: 'serving/tokenizer/', imports: ['errors.ts', 'model/', 'telemetry/'] },

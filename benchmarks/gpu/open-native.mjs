@@ -1,5 +1,6 @@
 // What the benchmarks of the native engine start with: NVIDIA's libraries of this machine and the GPU.
 import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import { loadCublaslt } from '../../dist/hardware/ffi/cublaslt.js'
 import { loadCuda } from '../../dist/hardware/ffi/cuda.js'
 import { loadNvrtc } from '../../dist/hardware/ffi/nvrtc.js'
@@ -9,26 +10,40 @@ import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
 import { MatmulLibrary } from '../../dist/hardware/gpu/matmul.js'
 import { findCudaLibrary } from '../../dist/hardware/machine/cuda-libraries.js'
 
-/** Looks as doctor does: LD_LIBRARY_PATH, CUDA_HOME, the site-packages of python3, the system's folders.
- * @param {{ gpu: string, cache?: string, workspaceMib?: number }} flags */
-export async function openNative({ gpu: ordinal, cache, workspaceMib = 32 }) {
+/** Opened, as the engine takes them. Looks as doctor does: LD_LIBRARY_PATH, CUDA_HOME, the site-packages of python3, the
+ * system's folders. @param {{ cache?: string }} flags */
+export function findNativeLibraries({ cache }) {
   const cuda = loadCuda(pathOf('libcuda') ?? 'libcuda.so.1')
-  const gpu = await openGpu(cuda, { ordinal: Number(ordinal) })
   const version = [null]
   cuda.cuDriverGetVersion(version)
   const driverVersion = version[0]
   const cudaMajor = Math.floor(driverVersion / 1000)
-  const nvrtcPath = pathOf('libnvrtc', cudaMajor)
-  const cublasltPath = pathOf('libcublasLt', cudaMajor)
+  const [nvrtcPath, cublasltPath] = [pathOf('libnvrtc', cudaMajor), pathOf('libcublasLt', cudaMajor)]
   if (nvrtcPath === undefined) throw new Error(findCudaLibrary('libnvrtc', { cudaMajor }).fix)
-  const compiler = new KernelCompiler(loadNvrtc(nvrtcPath), {
+  const nvrtc = loadNvrtc(nvrtcPath)
+  const kernels = cache === undefined ? {} : { cache: new DiskCache(join(cache, 'kernels')) }
+  return {
+    cuda,
     driverVersion,
-    ...(cache === undefined ? {} : { cache: new DiskCache(cache) }),
+    nvrtcPath,
+    cublasltPath,
+    cublaslt: cublasltPath === undefined ? undefined : loadCublaslt(cublasltPath),
+    compilerFor: () => new KernelCompiler(nvrtc, { driverVersion, ...kernels }),
+  }
+}
+
+/** The GPU, a compiler for it, and cuBLASLt where it is.
+ * @param {{ gpu: string, cache?: string, workspaceMib?: number }} flags */
+export async function openNative({ gpu: ordinal, cache, workspaceMib = 32 }) {
+  const { cuda, driverVersion, nvrtcPath, cublasltPath, cublaslt, compilerFor } = findNativeLibraries({
+    cache,
   })
+  const gpu = await openGpu(cuda, { ordinal: Number(ordinal) })
+  const compiler = compilerFor()
   const matmul =
-    cublasltPath === undefined
+    cublaslt === undefined
       ? undefined
-      : new MatmulLibrary(gpu, loadCublaslt(cublasltPath), { workspaceBytes: workspaceMib << 20 })
+      : new MatmulLibrary(gpu, cublaslt, { workspaceBytes: workspaceMib << 20 })
   const { name, computeCapability, multiprocessorCount, l2CacheBytes } = gpu.device
   const machine = {
     gpu: name,

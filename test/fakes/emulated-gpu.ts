@@ -6,6 +6,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import type { CudaEngineLibraries } from '../../src/engines/cuda/cuda-engine.ts'
+import { loadCublaslt } from '../../src/hardware/ffi/cublaslt.ts'
 import type { SourceCompiler } from '../../src/engines/cuda/kernels/kernel-loader.ts'
 import { loadCuda } from '../../src/hardware/ffi/cuda.ts'
 import type { CompileRequest } from '../../src/hardware/gpu/compiler.ts'
@@ -15,10 +17,10 @@ import { canCompile, compileNative } from './native-library.ts'
 
 const run = promisify(execFile)
 const emulator = readFileSync(new URL('native/cuda-emulator.h', import.meta.url), 'utf8')
-const compiler = ['g++', 'clang++'].find((name) => spawnSync(name, ['--version']).status === 0)
+const cxx = ['g++', 'clang++'].find((name) => spawnSync(name, ['--version']).status === 0)
 
 /** False where no C++ compiler is: tests of the kernels' results are then skipped by name. */
-export const canEmulate: boolean = canCompile && compiler !== undefined
+export const canEmulate: boolean = canCompile && cxx !== undefined
 
 export async function openEmulatedGpu(): Promise<{ gpu: GpuContext; compiler: SourceCompiler }> {
   return {
@@ -26,6 +28,18 @@ export async function openEmulatedGpu(): Promise<{ gpu: GpuContext; compiler: So
     compiler: new EmulatingCompiler(),
   }
 }
+
+/** The same with a cuBLASLt that computes. */
+export async function openEmulatedLibraries(): Promise<CudaEngineLibraries> {
+  const compiler = new EmulatingCompiler()
+  const [cuda, cublaslt] = (paths ??= [
+    compileNative('cuda', { EMULATE: 1 }),
+    compileNative('cublaslt', { EMULATE: 1 }),
+  ])
+  return { cuda: loadCuda(cuda), cublaslt: loadCublaslt(cublaslt), compilerFor: () => compiler }
+}
+
+let paths: [cuda: string, cublaslt: string] | undefined
 
 /** What has not changed is not compiled again, in the next run neither. */
 class EmulatingCompiler implements SourceCompiler {
@@ -74,7 +88,7 @@ const char *emulate_${name}(dim3 grid, dim3 block, size_t bytes, void **params) 
       for (const [name, code] of Object.entries({ ...input.headers, 'kernels.cc': input.code }))
         await writeFile(join(unfinished, name), code)
       const library = join(unfinished, 'kernels.so')
-      await run(compiler!, [...input.flags, '-o', library, join(unfinished, 'kernels.cc')])
+      await run(cxx!, [...input.flags, '-o', library, join(unfinished, 'kernels.cc')])
       await rename(library, output)
     } finally {
       await rm(unfinished, { recursive: true, force: true })

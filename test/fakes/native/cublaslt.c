@@ -1,7 +1,10 @@
 /* A libcublasLt with the C functions the package declares: proves prototypes, status checks and structure offsets of
- * src/hardware/ffi/cublaslt.ts; a test reads the log of calls. The structures are those of cublasLt.h 13.4. */
+ * src/hardware/ffi/cublaslt.ts; a test reads the log of calls. With EMULATE it computes. The structures are those of
+ * cublasLt.h 13.4. */
 #include "calls.h"
+#include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 typedef int cublasStatus_t;
 typedef struct { uint64_t data[8]; } cublasLtMatmulAlgo_t;
@@ -27,6 +30,101 @@ int cublasLtCreate(void **handle) {
   return status;
 }
 int cublasLtDestroy(void *handle) { log_call(__func__, "%#llx", PTR(handle)); return 0; }
+#ifdef EMULATE
+/* Computes, in f64, the forms that src/hardware/gpu/matmul.ts asks for: D = alpha * op(A) op(B) + beta * C + bias with A
+ * transposed, bf16 or E4M3 with scales. */
+typedef struct { int type, rows, cols; long long ld; } Layout;
+typedef struct { long long attributes[64]; } Desc;
+enum { R_16BF = 14, TRANSA = 3, EPILOGUE = 7, BIAS = 8, A_SCALE = 17, B_SCALE = 18, A_SCALE_MODE = 31, OUTER = 3 };
+
+int cublasLtMatmulDescCreate(void **desc, int compute, int scale) {
+  (void)scale;
+  *desc = calloc(1, sizeof(Desc));
+  return compute == 68 ? 0 : 15;
+}
+int cublasLtMatmulDescDestroy(void *desc) { free(desc); return 0; }
+int cublasLtMatmulDescSetAttribute(Desc *desc, int attribute, const void *value, size_t bytes) {
+  desc->attributes[attribute] = 0;
+  memcpy(&desc->attributes[attribute], value, bytes);
+  return 0;
+}
+int cublasLtMatrixLayoutCreate(void **layout, int type, uint64_t rows, uint64_t cols, int64_t ld) {
+  Layout *made = malloc(sizeof *made);
+  *made = (Layout){type, (int)rows, (int)cols, ld};
+  *layout = made;
+  return 0;
+}
+int cublasLtMatrixLayoutDestroy(void *layout) { free(layout); return 0; }
+int cublasLtMatmulPreferenceCreate(void **preference) { *preference = malloc(1); return 0; }
+int cublasLtMatmulPreferenceDestroy(void *preference) { free(preference); return 0; }
+int cublasLtMatmulPreferenceSetAttribute(void *preference, int attribute, const void *value, size_t bytes) {
+  (void)preference, (void)attribute, (void)value, (void)bytes;
+  return 0;
+}
+int cublasLtMatmulAlgoGetHeuristic(void *handle, Desc *desc, void *a, void *b, void *c, void *d, void *preference,
+                                   int requested, cublasLtMatmulHeuristicResult_t *results, int *returned) {
+  (void)handle, (void)a, (void)b, (void)c, (void)d, (void)preference, (void)requested;
+  memset(&results[0], 0, sizeof results[0]);
+  *returned = desc->attributes[TRANSA] == 1 ? 1 : 0;
+  return 0;
+}
+int cublasLtMatmulAlgoCheck(void *handle, void *desc, void *a, void *b, void *c, void *d,
+                            const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result) {
+  (void)handle, (void)desc, (void)a, (void)b, (void)c, (void)d, (void)algo;
+  memset(result, 0, sizeof *result);
+  return 0;
+}
+static float from_bf16(uint16_t bits) {
+  uint32_t wide = (uint32_t)bits << 16;
+  float value;
+  memcpy(&value, &wide, 4);
+  return value;
+}
+static uint16_t to_bf16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static float from_e4m3(uint8_t bits) {
+  int exponent = bits >> 3 & 15, mantissa = bits & 7;
+  if (exponent == 15 && mantissa == 7) return NAN;
+  float size = exponent == 0 ? ldexpf(mantissa, -9) : ldexpf(8 + mantissa, exponent - 10);
+  return bits & 0x80 ? -size : size;
+}
+/* Element i of column j. */
+static float element(const Layout *layout, const void *matrix, int i, int j) {
+  size_t at = (size_t)j * layout->ld + i;
+  return layout->type == R_16BF ? from_bf16(((const uint16_t *)matrix)[at]) : from_e4m3(((const uint8_t *)matrix)[at]);
+}
+int cublasLtMatmul(void *handle, Desc *desc, const float *alpha, const void *A, Layout *a, const void *B, Layout *b,
+                   const float *beta, const void *C, Layout *c, uint16_t *D, Layout *d, const cublasLtMatmulAlgo_t *algo,
+                   void *workspace, size_t bytes, void *stream) {
+  (void)handle, (void)algo, (void)workspace, (void)bytes, (void)stream;
+  const float *a_scale = (const float *)desc->attributes[A_SCALE], *b_scale = (const float *)desc->attributes[B_SCALE];
+  const uint16_t *bias = desc->attributes[EPILOGUE] & 4 ? (const uint16_t *)desc->attributes[BIAS] : NULL;
+  int by_row = desc->attributes[A_SCALE_MODE] == OUTER;
+  float *wide = malloc(sizeof(float) * a->rows * a->cols);
+  for (int i = 0; i < a->cols; i++)
+    for (int k = 0; k < a->rows; k++) wide[i * a->rows + k] = element(a, A, k, i);
+  float *column = malloc(sizeof(float) * b->rows);
+  for (int j = 0; j < d->cols; j++) {
+    for (int k = 0; k < b->rows; k++) column[k] = element(b, B, k, j);
+    for (int i = 0; i < d->rows; i++) {
+      double sum = 0;
+      for (int k = 0; k < a->rows; k++) sum += (double)wide[i * a->rows + k] * column[k];
+      sum *= *alpha;
+      if (a_scale != NULL) sum *= a_scale[by_row ? i : 0];
+      if (b_scale != NULL) sum *= b_scale[by_row ? j : 0];
+      if (bias != NULL) sum += from_bf16(bias[i]);
+      if (*beta != 0) sum += *beta * element(c, C, i, j);
+      D[(size_t)j * d->ld + i] = to_bf16((float)sum);
+    }
+  }
+  free(wide);
+  free(column);
+  return 0;
+}
+#else
 int cublasLtMatmulDescCreate(void **desc, int compute, int scale) {
   log_call(__func__, "%d %d", compute, scale);
   *desc = (void *)0x2000;
@@ -83,3 +181,4 @@ int cublasLtMatmul(void *handle, void *desc, const float *alpha, const void *A, 
            (unsigned long long)algo->data[7], PTR(workspace), bytes, PTR(stream));
   return 0;
 }
+#endif

@@ -22,7 +22,7 @@ export interface FlashAttentionArguments {
 }
 
 /** Queries of a block, and keys that it takes at a time. */
-const tile = 64
+export const attentionTile = 64
 const headSizes = [32, 64, 128]
 
 /** @throws {EmbedError} INTERNAL for a head size it has no tiles for */
@@ -51,7 +51,7 @@ export async function loadFlashAttention(
   const kernel = (await loader.load(flashAttentionVariant(options))).kernel('flash_attention')
   const { heads, headSize, scale = 1 / Math.sqrt(headSize) } = options
   // Queries, and keys and values twice: those in use and those under way.
-  const sharedBytes = 5 * tile * headSize * 2
+  const sharedBytes = 5 * attentionTile * headSize * 2
   kernel.allowSharedBytes(sharedBytes)
   const values = new KernelArguments(['pointer', 'pointer', 'pointer', 'f32'])
   return (stream, { qkv, output, tiles, tileCount }) =>
@@ -74,8 +74,8 @@ export function makeAttentionTiles(
   for (let i = 0; i + 1 < cumulativeLengths.length; i++) {
     const begin = cumulativeLengths[i]!
     const length = cumulativeLengths[i + 1]! - begin
-    for (let firstQuery = 0; firstQuery < length; firstQuery += tile) {
-      const keys = options.isCausal ? Math.min(length, firstQuery + tile) : length
+    for (let firstQuery = 0; firstQuery < length; firstQuery += attentionTile) {
+      const keys = options.isCausal ? Math.min(length, firstQuery + attentionTile) : length
       tiles.push({ begin, length, firstQuery, keys })
     }
   }

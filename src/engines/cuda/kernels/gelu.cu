@@ -1,6 +1,6 @@
 // output = gelu(input + bias), quantised: the exact one, x / 2 * (1 + erf(x / sqrt 2)), or -DAPPROXIMATE the one by tanh.
 //   input bf16 [rows, ROW_SIZE]; bias bf16 [ROW_SIZE]; output and scale as OUTPUT says (rows.cuh).
-//   Grid: a block a row. Bound by memory. arXiv:1606.08415
+//   bf16 may be written where the input is. Grid: a block a row. Bound by memory. arXiv:1606.08415
 #include "rows.cuh"
 
 __device__ __forceinline__ float gelu_of(float x) {
@@ -11,8 +11,7 @@ __device__ __forceinline__ float gelu_of(float x) {
 #endif
 }
 
-extern "C" __global__ __launch_bounds__(THREADS) void gelu(const bf16 *__restrict__ input,
-                                                           const bf16 *__restrict__ bias, void *__restrict__ output,
+extern "C" __global__ __launch_bounds__(THREADS) void gelu(const bf16 *input, const bf16 *__restrict__ bias, void *output,
                                                            float *__restrict__ scale) {
   const long long index = blockIdx.x;
   Row row;

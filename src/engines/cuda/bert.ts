@@ -1,0 +1,195 @@
+/** BERT and RoBERTa: LayerNorm after each residual, attention both ways, GELU. */
+import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
+import type { EncoderShape } from '../../model/onnx/encoder-graph.ts'
+import { EmbedError } from '../../errors.ts'
+import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from './forward-pass.ts'
+import type { LinearWeights } from './gpu-weights.ts'
+import { loadEmbedding } from './kernels/embedding.ts'
+import { loadFlashAttention } from './kernels/flash-attention.ts'
+import { loadGelu } from './kernels/gelu.ts'
+import { loadPooling } from './kernels/pooling.ts'
+import { loadQuantizeRows } from './kernels/quantize-rows.ts'
+import { loadResidualLayernorm } from './kernels/residual-layernorm.ts'
+import type { LinearCall, LinearInput } from './linear-layers.ts'
+
+interface Norm {
+  readonly gamma: DevicePointer
+  readonly beta: DevicePointer
+}
+
+interface Layer {
+  readonly qkv: LinearWeights
+  readonly qkvInput: LinearInput
+  readonly dense: LinearWeights
+  readonly denseInput: LinearInput
+  readonly attentionNorm: Norm
+  readonly up: LinearWeights
+  readonly upInput: LinearInput
+  readonly down: LinearWeights
+  readonly downInput: LinearInput
+  readonly outputNorm: Norm
+}
+
+/** Loads kernels and weights.
+ * @throws {EmbedError} ENGINE_UNAVAILABLE (a form it does not compute), MODEL_FILE_CORRUPT, MODEL_CONFIG_INVALID,
+ *   GPU_OUT_OF_MEMORY, SCALES_INVALID, KERNEL_NOT_COMPILED */
+export async function loadBert(shape: EncoderShape, context: ForwardContext): Promise<ForwardPass> {
+  refuseUncomputed(shape)
+  const { loader, linear, precision, pooling, weights, gpuWeights } = context
+  const { hiddenSize, intermediateSize, headSize, headCount, layerNormEpsilon: epsilon } = shape
+  const attentionSize = headCount * headSize
+  const ofHidden = { rowSize: hiddenSize, output: precision }
+  const embedding = await loadEmbedding(loader, { ...ofHidden, layernorm: { epsilon } })
+  const heads = { heads: headCount, kvHeads: headCount, headSize }
+  const attention = await loadFlashAttention(loader, { ...heads, isCausal: false })
+  const quantizer = await loadQuantizeRows(loader, {
+    rowSize: attentionSize,
+    output: precision,
+    source: 'bf16',
+  })
+  const layernorm = await loadResidualLayernorm(loader, { ...ofHidden, epsilon })
+  const gelu = await loadGelu(loader, {
+    rowSize: intermediateSize,
+    output: precision,
+    approximate: shape.activation !== 'gelu',
+  })
+  const pool = await loadPooling(loader, { rowSize: hiddenSize, pooling })
+
+  const activations = new Activations(context, Math.max(hiddenSize, attentionSize, intermediateSize))
+  const hidden = activations.buffer('hidden', hiddenSize)
+  const [qkv, attended, delta, raised] = [
+    activations.buffer('queries, keys, values', 3 * attentionSize).handle,
+    activations.buffer('attended', attentionSize).handle,
+    activations.buffer('delta', hiddenSize).handle,
+    activations.buffer('raised', intermediateSize).handle,
+  ]
+  // bf16 rows for the products; FP8 has one buffer for all. GELU may write where it reads.
+  const active = raised
+  const tables = await loadTables(shape, context)
+  const layers: Layer[] = []
+  for (let i = 0; i < shape.layerCount; i++) layers.push(await loadLayer(i))
+
+  async function loadLayer(index: number): Promise<Layer> {
+    const [stored, at] = [`encoder.layer.${index}`, `layer.${index}`]
+    const names = shape.attentionNames
+    const linearOf = async (parts: readonly string[], outputs: number, inner: number) =>
+      gpuWeights.linear(
+        parts.map((part) => weights.get(`${stored}.${part}.weight`, [outputs, inner])),
+        parts.map((part) => weights.get(`${stored}.${part}.bias`, [outputs])),
+      )
+    const normOf = async (name: string) => loadNorm(`${stored}.${name}`, hiddenSize, context)
+    const queryKeyValue = [names.query, names.key, names.value].map((name) => `attention.${name}`)
+    return {
+      qkv: await linearOf(queryKeyValue, attentionSize, hiddenSize),
+      qkvInput: await activations.inputOf(`${at}.attention.qkv`, hidden.handle),
+      dense: await linearOf([`attention.${names.output}`], hiddenSize, attentionSize),
+      denseInput: await activations.inputOf(`${at}.attention.dense`, attended),
+      attentionNorm: await normOf(`attention.${names.layerNorm}`),
+      up: await linearOf(['intermediate.dense'], intermediateSize, hiddenSize),
+      upInput: await activations.inputOf(`${at}.up`, hidden.handle),
+      down: await linearOf(['output.dense'], hiddenSize, intermediateSize),
+      downInput: await activations.inputOf(`${at}.down`, active),
+      outputNorm: await normOf('output.LayerNorm'),
+    }
+  }
+
+  /** Attention's two and the feed-forward's two, in order; GELU adds the bias of the third, in f32. */
+  const callsOf = (layer: Layer, rows: number): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => [
+    { rows, input: layer.qkvInput, output: qkv },
+    { rows, input: layer.denseInput, output: delta },
+    { rows, input: layer.upInput, output: raised, withBias: false },
+    { rows, input: layer.downInput, output: delta },
+  ]
+
+  return {
+    isCausal: false,
+    hostTable: undefined,
+    hidden,
+    firstPosition: (shape.positionsAfterPadTokenId ?? -1) + 1,
+    products: (rows) => {
+      const layer = layers[0]!
+      const weightsOf = [layer.qkv, layer.dense, layer.up, layer.down]
+      return callsOf(layer, rows).map((call, i) => ({ weights: weightsOf[i]!, call }))
+    },
+    enqueue: (stream, batch) => {
+      const { rows, ids, positions } = batch
+      const { word, ...layernormOf } = tables
+      const first = layers[0]!
+      embedding(stream, {
+        rows,
+        ids,
+        word,
+        hidden: hidden.handle,
+        layernorm: { ...layernormOf, positions },
+        ...toRowOutput(first.qkvInput),
+      })
+      for (const [i, layer] of layers.entries()) {
+        const [qkvCall, denseCall, upCall, downCall] = callsOf(layer, rows)
+        linear.launch(stream, layer.qkv, qkvCall)
+        attention(stream, { qkv, output: attended, tiles: batch.tiles, tileCount: batch.tileCount })
+        if (precision !== 'bf16')
+          quantizer.quantize(stream, { rows, input: attended, ...toRowOutput(layer.denseInput) })
+        linear.launch(stream, layer.dense, denseCall)
+        const attentionNorm = { ...layer.attentionNorm, ...toRowOutput(layer.upInput) }
+        layernorm(stream, { rows, hidden: hidden.handle, delta, ...attentionNorm })
+        linear.launch(stream, layer.up, upCall)
+        gelu(stream, { rows, input: raised, bias: layer.up.bias!, ...toRowOutput(layer.downInput) })
+        linear.launch(stream, layer.down, downCall)
+        // What the next layer reads; after the last one nobody reads it.
+        const next = layers[i + 1] ?? layer
+        layernorm(stream, {
+          rows,
+          hidden: hidden.handle,
+          delta,
+          ...layer.outputNorm,
+          ...toRowOutput(next.qkvInput),
+        })
+      }
+      pool(stream, {
+        sequences: batch.sequences,
+        hidden: hidden.handle,
+        cumulativeLengths: batch.cumulativeLengths,
+        output: batch.output,
+        dimensions: hiddenSize,
+        normalize: batch.normalize,
+      })
+    },
+  }
+}
+
+async function loadNorm(
+  stored: string,
+  size: number,
+  { weights, gpuWeights }: ForwardContext,
+): Promise<Norm> {
+  const vector = async (part: string) => gpuWeights.vector([weights.get(`${stored}.${part}`, [size])])
+  return { gamma: await vector('weight'), beta: await vector('bias') }
+}
+
+async function loadTables(shape: EncoderShape, context: ForwardContext) {
+  const { weights, gpuWeights } = context
+  const { hiddenSize, typeVocabularySize } = shape
+  const table = async (name: string, rows: number) =>
+    gpuWeights.vector([weights.get(`embeddings.${name}.weight`, [rows, hiddenSize])])
+  return {
+    word: await table('word_embeddings', shape.vocabularySize),
+    position: await table('position_embeddings', shape.maxPositionEmbeddings),
+    // All tokens have the first type: its row.
+    type:
+      typeVocabularySize === 0
+        ? await gpuWeights.upload(new Uint16Array(hiddenSize))
+        : await table('token_type_embeddings', typeVocabularySize),
+    ...(await loadNorm('embeddings.LayerNorm', hiddenSize, context)),
+  }
+}
+
+function refuseUncomputed({ relativeBucketCount, activation }: EncoderShape): void {
+  const reason =
+    relativeBucketCount !== undefined
+      ? "it has no attention bias by relative position (MPNet's)"
+      : activation === 'relu'
+        ? "it has no activation 'relu'"
+        : undefined
+  if (reason !== undefined)
+    throw new EmbedError('ENGINE_UNAVAILABLE', { engine: 'cuda', reason, fix: 'use another engine' })
+}

@@ -1,0 +1,261 @@
+/** The native engine: our own forward pass on any NVIDIA GPU since Ampere, without padding and without TensorRT. */
+import { join } from 'node:path'
+import { EmbedError, toReason } from '../../errors.ts'
+import { readOut } from '../../hardware/ffi/library.ts'
+import { loadNvrtc } from '../../hardware/ffi/nvrtc.ts'
+import { openLibrary } from '../rectangular/open-library.ts'
+import { type Cublaslt, loadCublaslt } from '../../hardware/ffi/cublaslt.ts'
+import { type Cuda, loadCuda } from '../../hardware/ffi/cuda.ts'
+import { KernelCompiler } from '../../hardware/gpu/compiler.ts'
+import { type GpuContext, openGpu } from '../../hardware/gpu/context.ts'
+import { DiskCache } from '../../hardware/gpu/disk-cache.ts'
+import { MatmulLibrary, type MatmulPrecision } from '../../hardware/gpu/matmul.ts'
+import { GpuStream } from '../../hardware/gpu/stream.ts'
+import type { ActivationScales } from '../../model/activation-scales.ts'
+import { readHfConfig } from '../../model/hf-config.ts'
+import { toDecoderShape } from '../../model/onnx/decoder-shape.ts'
+import { toEncoderShape } from '../../model/onnx/encoder-shape.ts'
+import { findModelWeights } from '../../model/onnx/model-weights.ts'
+import { openSafetensors } from '../../model/safetensors.ts'
+import type { ModelSpec } from '../../model/spec.ts'
+import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../engine.ts'
+import { findNonFiniteRow } from '../vectors.ts'
+import { BatchBuffers, planPasses } from './batch-buffers.ts'
+import { loadBert } from './bert.ts'
+import type { ForwardPass } from './forward-pass.ts'
+import { PassGraphs } from './pass-graphs.ts'
+import { GpuWeights } from './gpu-weights.ts'
+import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
+import { LinearLayers } from './linear-layers.ts'
+import { loadQwen3 } from './qwen3.ts'
+import { warmUp, type WarmUpShape } from './warm-up.ts'
+
+export interface CudaEngineOptions {
+  readonly spec: ModelSpec
+  readonly precision: MatmulPrecision
+  /** Needed for 'fp8'. */
+  readonly scales?: ActivationScales | undefined
+  /** Tokens of one pass; a larger batch takes several. Default 16384. */
+  readonly maxPassTokens?: number | undefined
+  /** Most shapes that have a CUDA graph; 0: none. Default 64. */
+  readonly graphs?: number | undefined
+  /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
+  readonly warmUpShapes?: readonly WarmUpShape[] | undefined
+  readonly algorithmCache?: DiskCache | undefined
+}
+
+export interface CudaEngineLibraries {
+  readonly cuda: Cuda
+  readonly cublaslt: Cublaslt
+  readonly compilerFor: (gpu: GpuContext) => SourceCompiler
+}
+
+/** Sequences of one pass. */
+const maxPassSequences = 1024
+
+/** Paths of libcuda, libnvrtc and libcublasLt. */
+export interface CudaEngineLibraryPaths {
+  readonly cuda: string
+  readonly nvrtc: string
+  readonly cublaslt: string
+}
+
+/** openCudaEngine on the libraries at these paths.
+ * @param options.cacheFolder where compiled kernels and found algorithms are kept
+ * @throws {EmbedError} as openCudaEngine, and ENGINE_UNAVAILABLE for a library that cannot be opened */
+export async function createCudaEngine(
+  options: CudaEngineOptions & { readonly libraries: CudaEngineLibraryPaths; readonly cacheFolder: string },
+): Promise<Engine> {
+  const { libraries, cacheFolder } = options
+  const cuda = openLibrary('cuda', libraries.cuda, loadCuda, "install NVIDIA's driver anew")
+  const fix = 'doctor tells what was looked for, and where'
+  const nvrtc = openLibrary('cuda', libraries.nvrtc, loadNvrtc, fix)
+  const cublaslt = openLibrary('cuda', libraries.cublaslt, loadCublaslt, fix)
+  const cache = new DiskCache(join(cacheFolder, 'kernels'))
+  const compilerFor = () => {
+    const driverVersion = readOut<number>((out) => cuda.cuDriverGetVersion(out))
+    return new KernelCompiler(nvrtc, { cache, driverVersion })
+  }
+  const algorithmCache = options.algorithmCache ?? new DiskCache(join(cacheFolder, 'matmul-algorithms'))
+  return openCudaEngine({ ...options, algorithmCache }, { cuda, cublaslt, compilerFor })
+}
+
+/** Compiles the kernels and loads the weights.
+ * @throws {EmbedError} ENGINE_UNAVAILABLE, GPU_UNAVAILABLE, GPU_OUT_OF_MEMORY, KERNEL_NOT_COMPILED, MODEL_FILE_CORRUPT,
+ *   MODEL_CONFIG_INVALID, SCALES_INVALID */
+export async function openCudaEngine(
+  options: CudaEngineOptions,
+  libraries: CudaEngineLibraries,
+): Promise<Engine> {
+  const { spec, precision } = options
+  const maxPassTokens = Math.max(options.maxPassTokens ?? 16_384, spec.maxTokens)
+  const gpu = await openGpu(libraries.cuda)
+  try {
+    const stream = new GpuStream(gpu, 'forward pass')
+    const loader = new KernelLoader(gpu, libraries.compilerFor(gpu))
+    const library = new MatmulLibrary(gpu, libraries.cublaslt)
+    const gpuWeights = new GpuWeights(loader, stream, precision)
+    const linear = new LinearLayers(library, precision)
+    const before = gpu.readMemory().freeBytes
+    const forward = await loadForward(options, {
+      loader,
+      stream,
+      linear,
+      gpuWeights,
+      precision,
+      scales: options.scales,
+      pooling: spec.pooling,
+      maxTokens: spec.maxTokens,
+      maxPassTokens,
+    })
+    const buffers = new BatchBuffers(gpu, {
+      hiddenSize: spec.hiddenSize,
+      maxPassTokens,
+      maxPassSequences,
+      hasRows: forward.hostTable !== undefined,
+    })
+    const info: EngineInfo = {
+      name: 'cuda',
+      device: gpu.device.name,
+      precision,
+      runtimeVersion: versionText(library.version),
+      dimensions: spec.hiddenSize,
+      maxTokens: spec.maxTokens,
+      maxBatchSize: maxPassSequences,
+      memoryBytes: Math.max(gpuWeights.bytes, before - gpu.readMemory().freeBytes),
+      outputs: ['pooled'],
+      concurrency: 1,
+    }
+    const graphs = new PassGraphs(forward, options.graphs ?? 64)
+    const { algorithmCache, warmUpShapes = [] } = options
+    const { vocabularySize } = spec
+    await warmUp({ stream, forward, graphs, buffers, linear, vocabularySize, algorithmCache }, warmUpShapes)
+    return new CudaEngine(gpu, { info, stream, forward, graphs, buffers, maxPassTokens })
+  } catch (error) {
+    gpu[Symbol.dispose]()
+    throw error
+  }
+}
+
+async function loadForward(
+  { spec }: CudaEngineOptions,
+  context: Omit<Parameters<typeof loadQwen3>[1], 'weights'>,
+): Promise<ForwardPass> {
+  const { family, files, folder } = spec
+  if (family === undefined || files.weights.length === 0 || spec.dimensions !== spec.hiddenSize) {
+    const reason =
+      family === undefined
+        ? `it does not compute the architecture '${spec.architecture}'`
+        : files.weights.length === 0
+          ? 'the folder brings no safetensors'
+          : 'it has no dense layer after the pooling'
+    throw new EmbedError('ENGINE_UNAVAILABLE', { engine: 'cuda', reason, fix: 'use another engine' })
+  }
+  await using tensors = await openSafetensors(files.weights)
+  const config = await readHfConfig(folder, files.config)
+  if (family === 'qwen3') {
+    const weights = findModelWeights(tensors, files.weights, 'decoder')
+    return await loadQwen3(toDecoderShape(config, files.config), { ...context, weights })
+  }
+  const weights = findModelWeights(tensors, files.weights, 'encoder')
+  return await loadBert(toEncoderShape(spec, config, family), { ...context, weights })
+}
+
+interface EngineParts {
+  readonly info: EngineInfo
+  readonly stream: GpuStream
+  readonly forward: ForwardPass
+  readonly graphs: PassGraphs
+  readonly buffers: BatchBuffers
+  readonly maxPassTokens: number
+}
+
+class CudaEngine implements Engine {
+  readonly info: EngineInfo
+  readonly #gpu: GpuContext
+  readonly #parts: EngineParts
+  /** The end of the call that came last: one at a time uses the buffers. */
+  #last: Promise<unknown> = Promise.resolve()
+  #disposal: Promise<void> | undefined
+
+  constructor(gpu: GpuContext, parts: EngineParts) {
+    this.info = parts.info
+    this.#gpu = gpu
+    this.#parts = parts
+  }
+
+  async embed(batch: PackedBatch, options: EmbedOptions = {}): Promise<Embeddings> {
+    if (this.#disposal !== undefined) throw this.#failed('it was disposed')
+    const { output = 'pooled' } = options
+    throwIfAborted(options.signal)
+    if (output !== 'pooled') throw new EmbedError('OUTPUT_NOT_SUPPORTED', { engine: this.info.name, output })
+    this.#assertBatch(batch)
+    const run = this.#last.then(async () => this.#embed(batch, options))
+    this.#last = run.catch(() => undefined)
+    return run
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposal ??= this.#last.then(() => this.#gpu[Symbol.dispose]())
+    await this.#disposal
+  }
+
+  async #embed(batch: PackedBatch, { normalize = true, signal }: EmbedOptions): Promise<Embeddings> {
+    const { stream, forward, graphs, buffers, maxPassTokens } = this.#parts
+    const { dimensions } = this.info
+    const rows = batch.cumulativeLengths.length - 1
+    const values = new Float32Array(rows * dimensions)
+    const startNs = process.hrtime.bigint()
+    const limits = { maxPassTokens, maxPassSequences }
+    try {
+      for (const { first, end } of planPasses(batch.cumulativeLengths, limits)) {
+        throwIfAborted(signal)
+        const gpuBatch = buffers.upload(stream, batch, { first, end, forward, normalize })
+        graphs.launch(stream, gpuBatch)
+        values.set(await buffers.download(stream, (end - first) * dimensions), first * dimensions)
+      }
+    } catch (cause) {
+      throwIfAborted(signal)
+      throw this.#failed(toReason(cause), cause)
+    }
+    throwIfAborted(signal)
+    const inferenceNs = process.hrtime.bigint() - startNs
+    const nonFiniteSequences =
+      findNonFiniteRow(values, dimensions) === -1
+        ? []
+        : Array.from({ length: rows }, (_, row) => row).filter(
+            (row) =>
+              findNonFiniteRow(values.subarray(row * dimensions, (row + 1) * dimensions), dimensions) !== -1,
+          )
+    return { values, rows, dimensions, normalized: normalize, nonFiniteSequences, inferenceNs }
+  }
+
+  #failed(reason: string, cause?: unknown): EmbedError {
+    return new EmbedError('ENGINE_FAILED', { engine: this.info.name, reason }, { cause })
+  }
+
+  #assertBatch({ inputIds, cumulativeLengths }: PackedBatch): void {
+    if (cumulativeLengths.length < 2 || cumulativeLengths[0] !== 0)
+      throw this.#failed('the batch holds no sequence')
+    if (cumulativeLengths.at(-1) !== inputIds.length)
+      throw this.#failed(
+        `${inputIds.length} token ids, but the lengths add up to ${cumulativeLengths.at(-1)}`,
+      )
+    for (let i = 1; i < cumulativeLengths.length; i++) {
+      const length = cumulativeLengths[i]! - cumulativeLengths[i - 1]!
+      if (length < 1 || length > this.info.maxTokens)
+        throw this.#failed(
+          `sequence ${i - 1} has ${length} tokens, the model takes 1 to ${this.info.maxTokens}`,
+        )
+    }
+  }
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new EmbedError('REQUEST_CANCELLED', {}, { cause: signal.reason })
+}
+
+/** 130401 -> '13.4.1' */
+function versionText(version: number): string {
+  return [Math.floor(version / 10_000), Math.floor(version / 100) % 100, version % 100].join('.')
+}

@@ -1,0 +1,113 @@
+/** What the engine needs of a model's layers, whatever the model. */
+import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
+import { DeviceBuffer } from '../../hardware/gpu/device-buffer.ts'
+import type { MatmulPrecision } from '../../hardware/gpu/matmul.ts'
+import type { GpuStream } from '../../hardware/gpu/stream.ts'
+import { type ActivationScales, inputScale } from '../../model/activation-scales.ts'
+import type { ModelWeights } from '../../model/onnx/model-weights.ts'
+import type { Pooling } from '../../model/spec.ts'
+import { EmbedError } from '../../errors.ts'
+import type { GpuWeights, LinearWeights } from './gpu-weights.ts'
+import type { KernelLoader } from './kernels/kernel-loader.ts'
+import { type LinearCall, type LinearInput, type LinearLayers, roundRows } from './linear-layers.ts'
+
+/** A ragged batch on the GPU. */
+export interface GpuBatch {
+  /** Tokens, rounded up as roundRows has it: batches of one shape are launched alike. */
+  readonly rows: number
+  readonly sequences: number
+  /** i32 [rows] */
+  readonly ids: DevicePointer
+  /** i32 [rows] */
+  readonly positions: DevicePointer
+  /** i32 [sequences + 1] */
+  readonly cumulativeLengths: DevicePointer
+  /** i32 [tileCount, 4] */
+  readonly tiles: DevicePointer
+  readonly tileCount: number
+  /** f32 [sequences, hiddenSize], written */
+  readonly output: DevicePointer
+  readonly normalize: boolean
+}
+
+export interface ForwardPass {
+  readonly isCausal: boolean
+  /** Where the CPU gathers rows from: bf16 [vocabulary, hiddenSize]; else the GPU does by ids. */
+  readonly hostTable: Uint16Array | undefined
+  /** bf16 [maxPassTokens, hiddenSize]: gathered rows go here */
+  readonly hidden: DeviceBuffer
+  /** Of a sequence's first token. */
+  readonly firstPosition: number
+  /** Enqueues every layer in order, and the pooling. */
+  enqueue(stream: GpuStream, batch: GpuBatch): void
+  /** The products of a layer at so many rows: one of each shape, to time algorithms with. */
+  products(rows: number): readonly LinearProduct[]
+}
+
+export interface LinearProduct {
+  readonly weights: LinearWeights
+  readonly call: LinearCall
+}
+
+export interface ForwardContext {
+  readonly loader: KernelLoader
+  readonly stream: GpuStream
+  readonly linear: LinearLayers
+  readonly gpuWeights: GpuWeights
+  readonly weights: ModelWeights
+  readonly precision: MatmulPrecision
+  /** Largest inputs of the layers; needed for 'fp8'. */
+  readonly scales: ActivationScales | undefined
+  readonly pooling: Pooling
+  /** Longest sequence. */
+  readonly maxTokens: number
+  /** Of all sequences of a pass together. */
+  readonly maxPassTokens: number
+}
+
+/** The buffers between the layers, shared by all of them. */
+export class Activations {
+  bytes = 0
+  readonly #context: ForwardContext
+  readonly #rowScales: DevicePointer | undefined
+  readonly #quantised: DevicePointer | undefined
+
+  /** @param largestInner the longest row that goes into a product */
+  constructor(context: ForwardContext, largestInner: number) {
+    this.#context = context
+    const { precision } = context
+    this.#quantised = precision === 'bf16' ? undefined : this.buffer('quantised', largestInner).handle
+    this.#rowScales = precision === 'fp8-rowwise' ? this.buffer('row scales', 2).handle : undefined
+  }
+
+  /** bf16 [maxPassTokens, rowSize] */
+  buffer(name: string, rowSize: number): DeviceBuffer {
+    const { loader, maxPassTokens } = this.#context
+    const bytes = roundRows(maxPassTokens) * rowSize * 2
+    this.bytes += bytes
+    return new DeviceBuffer(loader.gpu, name, bytes)
+  }
+
+  /** Where a kernel writes what the linear layer of that name reads next: one buffer for all but bf16, which has its own.
+   * @param layer as calibration calls it   @throws {EmbedError} SCALES_INVALID */
+  async inputOf(layer: string, bf16: DevicePointer): Promise<LinearInput> {
+    const { precision, scales, gpuWeights } = this.#context
+    if (precision === 'bf16') return { values: bf16, scale: undefined }
+    if (precision === 'fp8-rowwise') return { values: this.#quantised!, scale: this.#rowScales }
+    if (scales === undefined) {
+      const reason =
+        "fp8 needs the largest inputs of the layers; run 'calibrate', or take --precision fp8-rowwise"
+      throw new EmbedError('SCALES_INVALID', { source: 'the cuda engine', reason })
+    }
+    const scale = await gpuWeights.upload(Float32Array.of(inputScale(scales, layer)))
+    return { values: this.#quantised!, scale }
+  }
+}
+
+/** The two fields that kernels call output and scale. */
+export function toRowOutput({ values, scale }: LinearInput): {
+  output: DevicePointer
+  scale?: DevicePointer
+} {
+  return scale === undefined ? { output: values } : { output: values, scale }
+}

@@ -1,0 +1,105 @@
+/** The products of a pass: one plan for all layers that have the same shape. */
+import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
+import type { DiskCache } from '../../hardware/gpu/disk-cache.ts'
+import {
+  Matmul,
+  type MatmulAlgorithm,
+  type MatmulLibrary,
+  type MatmulOperands,
+  type MatmulPrecision,
+} from '../../hardware/gpu/matmul.ts'
+import { searchAlgorithm } from '../../hardware/gpu/matmul-search.ts'
+import type { GpuStream } from '../../hardware/gpu/stream.ts'
+import type { LinearWeights } from './gpu-weights.ts'
+
+/** What goes into a product. */
+export interface LinearInput {
+  /** bf16 or E4M3 [rows, inner] */
+  readonly values: DevicePointer
+  /** f32 [1] or [rows]; undefined for bf16 */
+  readonly scale: DevicePointer | undefined
+}
+
+export interface LinearCall {
+  readonly rows: number
+  readonly input: LinearInput
+  /** bf16 [rows, columns]; there must be room for roundRows(rows) of input, scales and output */
+  readonly output: DevicePointer
+  /** Adds to what the output holds. */
+  readonly accumulate?: boolean
+  /** Default: as the weights have one. */
+  readonly withBias?: boolean
+}
+
+/** Rows that cost as much as `rows`: the tensor cores take tiles of 16 to 128 of them whatever is asked, and each count has
+ * a plan of its own. The rows beyond are garbage that nobody reads. */
+export function roundRows(rows: number): number {
+  const step = rows <= 128 ? 16 : 128
+  return Math.ceil(rows / step) * step
+}
+
+interface Plan {
+  readonly matmul: Matmul
+  algorithm: MatmulAlgorithm
+}
+
+export class LinearLayers {
+  readonly #library: MatmulLibrary
+  readonly #precision: MatmulPrecision
+  readonly #plans = new Map<string, Plan>()
+
+  constructor(library: MatmulLibrary, precision: MatmulPrecision) {
+    this.#library = library
+    this.#precision = precision
+  }
+
+  /** Enqueues input · weightsᵀ (+ bias). A shape met for the first time takes cuBLASLt's first choice.
+   * @throws {EmbedError} MATMUL_UNSUPPORTED, CUBLAS_STATUS */
+  launch(stream: GpuStream, weights: LinearWeights, call: LinearCall): void {
+    const { operands, plan } = this.#planFor(weights, call)
+    plan.matmul.launch(stream, operands, plan.algorithm)
+  }
+
+  /** Times all algorithms for the call's shape and keeps the fastest; the output is garbage afterwards. */
+  async search(
+    stream: GpuStream,
+    weights: LinearWeights,
+    call: LinearCall,
+    cache?: DiskCache,
+  ): Promise<void> {
+    const { operands, plan } = this.#planFor(weights, call)
+    plan.algorithm = await searchAlgorithm(plan.matmul, {
+      stream,
+      operands,
+      ...(cache === undefined ? {} : { cache }),
+    })
+  }
+
+  #planFor(weights: LinearWeights, call: LinearCall): { operands: MatmulOperands; plan: Plan } {
+    const { input, output, accumulate = false, withBias = weights.bias !== undefined } = call
+    const shape = {
+      precision: this.#precision,
+      rows: roundRows(call.rows),
+      columns: weights.columns,
+      inner: weights.inner,
+      bias: withBias,
+      accumulate,
+    }
+    const operands = {
+      a: input.values,
+      b: weights.values,
+      d: output,
+      ...(input.scale === undefined ? {} : { aScale: input.scale }),
+      ...(weights.scale === undefined ? {} : { bScale: weights.scale }),
+      ...(withBias ? { bias: weights.bias! } : {}),
+    }
+    const key = JSON.stringify(shape)
+    let plan = this.#plans.get(key)
+    if (plan === undefined) {
+      const matmul = new Matmul(this.#library, shape)
+      plan = { matmul, algorithm: matmul.heuristics(operands)[0]! }
+      this.#plans.set(key, plan)
+    }
+    return { operands, plan }
+  }
+}

@@ -1,0 +1,175 @@
+/** Qwen3: RMSNorm, rotated queries and keys, causal attention with grouped queries, SwiGLU. */
+import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
+import type { DecoderShape } from '../../model/onnx/decoder-graph.ts'
+import { convertElements } from '../../model/onnx/element-types.ts'
+import { EmbedError } from '../../errors.ts'
+import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from './forward-pass.ts'
+import type { LinearWeights } from './gpu-weights.ts'
+import { loadFlashAttention } from './kernels/flash-attention.ts'
+import { loadPooling } from './kernels/pooling.ts'
+import { loadQkNormRope, makeRotation } from './kernels/qk-norm-rope.ts'
+import { loadQuantizeRows } from './kernels/quantize-rows.ts'
+import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
+import { loadSwiglu } from './kernels/swiglu.ts'
+import type { LinearCall, LinearInput } from './linear-layers.ts'
+
+interface Layer {
+  readonly attentionNorm: DevicePointer
+  readonly qkv: LinearWeights
+  readonly qkvInput: LinearInput
+  readonly queryGamma: DevicePointer
+  readonly keyGamma: DevicePointer
+  readonly dense: LinearWeights
+  readonly denseInput: LinearInput
+  readonly feedForwardNorm: DevicePointer
+  readonly gateUp: LinearWeights
+  readonly gateUpInput: LinearInput
+  readonly down: LinearWeights
+  readonly downInput: LinearInput
+}
+
+/** Loads kernels and weights. The residual stream is bf16: Qwen3 overflows fp16.
+ * @throws {EmbedError} MODEL_FILE_CORRUPT, MODEL_CONFIG_INVALID, GPU_OUT_OF_MEMORY, SCALES_INVALID, KERNEL_NOT_COMPILED */
+export async function loadQwen3(shape: DecoderShape, context: ForwardContext): Promise<ForwardPass> {
+  const { loader, linear, precision, pooling, weights, maxTokens, gpuWeights } = context
+  const { hiddenSize, intermediateSize, headSize, rmsNormEpsilon: epsilon } = shape
+  if (pooling === 'mean') {
+    // The model's last norm comes before the mean, and is done for pooled tokens only.
+    throw new EmbedError('ENGINE_UNAVAILABLE', {
+      engine: 'cuda',
+      reason: 'it has no mean over the tokens of a decoder',
+      fix: 'use another engine',
+    })
+  }
+  const heads = { heads: shape.headCount, kvHeads: shape.keyValueHeadCount, headSize }
+  const attentionSize = shape.headCount * headSize
+  const qkvSize = attentionSize + 2 * shape.keyValueHeadCount * headSize
+  const rmsnorm = await loadResidualRmsnorm(loader, {
+    rowSize: hiddenSize,
+    output: precision,
+    epsilon,
+    withDelta: false,
+  })
+  const rope = await loadQkNormRope(loader, { ...heads, norm: { epsilon } })
+  const attention = await loadFlashAttention(loader, { ...heads, isCausal: true })
+  const quantizer = await loadQuantizeRows(loader, {
+    rowSize: attentionSize,
+    output: precision,
+    source: 'bf16',
+  })
+  const swiglu = await loadSwiglu(loader, { rowSize: intermediateSize, output: precision })
+  const pool = await loadPooling(loader, { rowSize: hiddenSize, pooling, rmsNorm: { epsilon } })
+
+  const activations = new Activations(context, Math.max(hiddenSize, attentionSize, intermediateSize))
+  const hidden = activations.buffer('hidden', hiddenSize)
+  const [qkv, attended, gateUp] = [
+    activations.buffer('queries, keys, values', qkvSize).handle,
+    activations.buffer('attended', attentionSize).handle,
+    activations.buffer('gate and up', 2 * intermediateSize).handle,
+  ]
+  // bf16 rows for the products; FP8 has one buffer for all.
+  const normed = precision === 'bf16' ? activations.buffer('normed', hiddenSize).handle : qkv
+  const active = precision === 'bf16' ? activations.buffer('active', intermediateSize).handle : qkv
+  const rotation = await gpuWeights.upload(makeRotation(maxTokens, headSize, shape.ropeTheta))
+  const finalNorm = await gpuWeights.vector([weights.get('norm.weight', [hiddenSize])])
+  const layers: Layer[] = []
+  for (let i = 0; i < shape.layerCount; i++) layers.push(await loadLayer(i))
+
+  async function loadLayer(index: number): Promise<Layer> {
+    const [stored, at] = [`layers.${index}`, `layer.${index}`]
+    const vector = async (name: string, size: number) =>
+      gpuWeights.vector([weights.get(`${stored}.${name}.weight`, [size])])
+    const { attentionBias } = shape
+    const matrices = async (
+      names: readonly string[],
+      outputs: readonly number[],
+      inner: number,
+      hasBias = false,
+    ) =>
+      gpuWeights.linear(
+        names.map((name, i) => weights.get(`${stored}.${name}.weight`, [outputs[i]!, inner])),
+        hasBias ? names.map((name, i) => weights.get(`${stored}.${name}.bias`, [outputs[i]!])) : [],
+      )
+    const keySize = shape.keyValueHeadCount * headSize
+    return {
+      attentionNorm: await vector('input_layernorm', hiddenSize),
+      qkv: await matrices(
+        ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'],
+        [attentionSize, keySize, keySize],
+        hiddenSize,
+        attentionBias,
+      ),
+      qkvInput: await activations.inputOf(`${at}.attention.qkv`, normed),
+      queryGamma: await vector('self_attn.q_norm', headSize),
+      keyGamma: await vector('self_attn.k_norm', headSize),
+      dense: await matrices(['self_attn.o_proj'], [hiddenSize], attentionSize, attentionBias),
+      denseInput: await activations.inputOf(`${at}.attention.dense`, attended),
+      feedForwardNorm: await vector('post_attention_layernorm', hiddenSize),
+      gateUp: await matrices(
+        ['mlp.gate_proj', 'mlp.up_proj'],
+        [intermediateSize, intermediateSize],
+        hiddenSize,
+      ),
+      gateUpInput: await activations.inputOf(`${at}.gate_up`, normed),
+      down: await matrices(['mlp.down_proj'], [hiddenSize], intermediateSize),
+      downInput: await activations.inputOf(`${at}.down`, active),
+    }
+  }
+
+  /** Attention's two and the feed-forward's two, in order. */
+  const callsOf = (layer: Layer, rows: number): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => [
+    { rows, input: layer.qkvInput, output: qkv },
+    { rows, input: layer.denseInput, output: hidden.handle, accumulate: true },
+    { rows, input: layer.gateUpInput, output: gateUp },
+    { rows, input: layer.downInput, output: hidden.handle, accumulate: true },
+  ]
+
+  return {
+    isCausal: true,
+    hostTable: await loadTable(shape, context),
+    hidden,
+    firstPosition: 0,
+    products: (rows) => {
+      const layer = layers[0]!
+      const weightsOf = [layer.qkv, layer.dense, layer.gateUp, layer.down]
+      return callsOf(layer, rows).map((call, i) => ({ weights: weightsOf[i]!, call }))
+    },
+    enqueue: (stream, batch) => {
+      const { rows, positions } = batch
+      const residual = hidden.handle
+      for (const layer of layers) {
+        const { queryGamma, keyGamma } = layer
+        const [qkvCall, denseCall, gateUpCall, downCall] = callsOf(layer, rows)
+        rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
+        linear.launch(stream, layer.qkv, qkvCall)
+        rope(stream, { rows, qkv, positions, rotation, queryGamma, keyGamma })
+        attention(stream, { qkv, output: attended, tiles: batch.tiles, tileCount: batch.tileCount })
+        if (precision !== 'bf16')
+          quantizer.quantize(stream, { rows, input: attended, ...toRowOutput(layer.denseInput) })
+        linear.launch(stream, layer.dense, denseCall)
+        rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
+        linear.launch(stream, layer.gateUp, gateUpCall)
+        swiglu(stream, { rows, gateUp, ...toRowOutput(layer.downInput) })
+        linear.launch(stream, layer.down, downCall)
+      }
+      pool(stream, {
+        sequences: batch.sequences,
+        hidden: residual,
+        cumulativeLengths: batch.cumulativeLengths,
+        gamma: finalNorm,
+        output: batch.output,
+        dimensions: hiddenSize,
+        normalize: batch.normalize,
+      })
+    },
+  }
+}
+
+/** Stays in the CPU's memory: a fifth of a 4B model's bytes at FP8, of which a batch needs a few rows. */
+async function loadTable(
+  { vocabularySize, hiddenSize }: DecoderShape,
+  { weights }: ForwardContext,
+): Promise<Uint16Array> {
+  const stored = weights.get('embed_tokens.weight', [vocabularySize, hiddenSize])
+  return convertElements(await stored.read(), stored.type, 'bfloat16') as Uint16Array
+}
