@@ -1,11 +1,10 @@
 /** build: a Hugging Face folder to TensorRT plans in the engine cache. */
+import { dirname } from 'node:path'
 import { listEngines, readEngine, readRecord } from '../engines/tensorrt/engine-cache.ts'
-import { ensurePlans, listWantedPlans } from '../engines/tensorrt/ensure-plans.ts'
-import type { FindPlansOptions } from '../engines/tensorrt/ensure-plans.ts'
+import { ensurePlans, type FindPlansOptions, listWantedPlans } from '../engines/tensorrt/ensure-plans.ts'
 import type { Plan } from '../engines/tensorrt/plan.ts'
 import { readPrebuiltPlan } from '../engines/tensorrt/plan-check.ts'
 import { describeProfile } from '../engines/tensorrt/profiles.ts'
-import { dirname } from 'node:path'
 import type { Command } from './command.ts'
 import { measureFlags, measureScales } from './measure-scales.ts'
 import { openModel } from './open-model.ts'
@@ -19,7 +18,7 @@ export const buildCommand: Command = {
   usage: 'build [name|folder] [flags]',
   details: [
     '  akidb-embedding build BAAI/bge-small-en-v1.5 --precision fp16',
-    '  akidb-embedding build ./qwen3 --precision fp8 --profiles low_latency=1/1/2 --profile-tokens 128,512 --dry-run',
+    '  akidb-embedding build ./qwen3 --precision fp8 --profiles low_latency=1/1/2 --profile-tokens 128,512',
     '',
     'An engine that is in the cache for these settings, this TensorRT, driver and GPU is not built again. A build that was',
     'stopped keeps its ONNX export and the timings it took: the same command goes on with them.',
@@ -27,7 +26,10 @@ export const buildCommand: Command = {
   ],
   knobs: ['model', 'revision', ...planKnobs, 'plan', ...machineKnobs, 'offline', 'hfToken', 'hfEndpoint'],
   flags: {
-    'dry-run': { type: 'boolean', description: 'Tell what would be built, and its key; build nothing' },
+    'dry-run': {
+      type: 'boolean',
+      description: 'Tell what would be built, and its key; build nothing (fp8: once its scales are there)',
+    },
     rebuild: {
       type: 'boolean',
       description: 'Build although the cache has it; the old engine is kept as .bak',
