@@ -172,6 +172,10 @@ const messages = {
   // measuring
   TARGET_FAILED: (d: { target: string; reason: string }) => `${d.target} cannot be measured: ${d.reason}`,
   WORKLOAD_INVALID: (d: { workload: string; reason: string }) => `the workload '${d.workload}': ${d.reason}`,
+  TARGETS_INVALID: (d: { path: string; reason: string }) => `the targets of ${d.path}: ${d.reason}`,
+  TUNING_FAILED: (d: { reason: string }) => `tuning stopped: ${d.reason}`,
+  TUNED_STALE: (d: { path: string; differences: readonly string[] }) =>
+    `${d.path} was tuned for something else:${lines(d.differences)}\nrun 'akidb-embedding tune' here, or leave --tuned out`,
   CONFIG_INVALID: (d: { reason: string }) => d.reason,
   USAGE: (d: { reason: string }) => d.reason,
   INTERNAL: (d: { reason: string }) => `internal error: ${d.reason}. This is a bug.`,

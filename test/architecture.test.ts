@@ -124,7 +124,11 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
   },
   {
     room: 'tuning/quality/',
-    imports: ['errors.ts', 'engines/vectors.ts', 'tuning/measure/corpus.ts'],
+    imports: ['errors.ts', 'config/', 'engines/vectors.ts', 'serving/pipeline/', 'tuning/measure/corpus.ts'],
+  },
+  {
+    room: 'tuning/tuner/',
+    imports: ['errors.ts', 'config/', 'serving/pipeline/', 'tuning/measure/', 'tuning/quality/'],
   },
   { room: 'index.ts', imports: ['*'] },
   { room: 'cli/', imports: ['*'] },

@@ -1,9 +1,10 @@
 /** How a command of the program is described, and its flags read. */
 import { parseArgs } from 'node:util'
-import { loadConfig, readConfigFile } from '../config/load.ts'
+import { type ConfigValues, loadConfig, readConfigFile } from '../config/load.ts'
 import { findNearestName } from '../config/nearest-name.ts'
 import { type Config, type ConfigKey, knobs } from '../config/schema.ts'
 import { EmbedError } from '../errors.ts'
+import { readTunedFile } from '../tuning/tuner/tuned-config.ts'
 
 /** A flag that belongs to one command and is no part of the configuration. */
 export interface CommandFlag {
@@ -88,7 +89,13 @@ export function parseCommandLine(
     else configFlags[knob.key] = value
   }
   const file = configPath === undefined || configPath === '' ? {} : { file: readConfigFile(configPath) }
-  return { config: loadConfig({ ...file, environment, flags: configFlags }), positionals, flags, lists }
+  const tuned = flags['tuned'] === undefined ? undefined : readTuned(String(flags['tuned']))
+  const config = loadConfig({ tuned, ...file, environment, flags: configFlags })
+  return { config, positionals, flags, lists }
+}
+
+function readTuned(path: string): { path: string; values: ConfigValues } {
+  return { path, values: readTunedFile(path).settings }
 }
 
 function unknownFlag(rawName: string, known: readonly string[]): EmbedError {

@@ -19,6 +19,9 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   engines: async () => (await import('./engines.ts')).enginesCommand,
   bench: async () => (await import('./bench.ts')).benchCommand,
   quality: async () => (await import('./quality.ts')).qualityCommand,
+  tune: async () => (await import('./tune.ts')).tuneCommand,
+  verify: async () => (await import('./verify.ts')).verifyCommand,
+  rollback: async () => (await import('./rollback.ts')).rollbackCommand,
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 }
 

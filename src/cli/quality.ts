@@ -1,11 +1,9 @@
 /** quality: whether the vectors of this machine's fast engine are still those of the model. */
 import { EmbedError } from '../errors.ts'
-import type { EmbeddingPipeline } from '../serving/pipeline/embedding-pipeline.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
-import { assessQuality, listQualityTexts } from '../tuning/quality/assess-quality.ts'
+import { assessPipeline, referenceName } from '../tuning/quality/assess-pipeline.ts'
 import { defaultQualityLimits, formatQuality, judgeQuality } from '../tuning/quality/judge-quality.ts'
 import { makeQualityTexts } from '../tuning/quality/quality-texts.ts'
-import { type EmbedTexts, loadReferenceVectors } from '../tuning/quality/reference-vectors.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
 import { readNumberFlag } from './number-flag.ts'
@@ -40,30 +38,15 @@ export const qualityCommand: Command = {
     const { pipeline, startup } = await startPipeline(config, { cacheDir, signal })
     await using owned = pipeline
     for (const note of startup.notes) process.stderr.write(`${note}\n`)
-    const { spec, engine, tokenizer } = owned
-    let referencePipeline: EmbeddingPipeline | undefined
+    const { spec, engine } = owned
     try {
-      const reference = await loadReferenceVectors(listQualityTexts(texts), {
-        cacheDir,
-        modelHash: spec.contentHash,
-        dimensions: spec.dimensions,
-        madeBy: 'onnx fp32',
-        embed: async (list) => {
-          const fp32 = { ...config, engine: 'onnx', precision: 'fp32' } as const
-          referencePipeline ??= (await startPipeline(fp32, { cacheDir, signal })).pipeline
-          return toEmbed(referencePipeline, signal)(list)
-        },
-        onText: (done, of) => line.update(`reference ${done} of ${of}`),
-      })
-      const report = await assessQuality({
+      const report = await assessPipeline({
+        pipeline: owned,
+        config,
         texts,
-        reference,
-        embed: toEmbed(owned, signal),
-        countTokens: async (list) => {
-          const encoded = await tokenizer.encode(list, { maxTokens: spec.maxTokens, truncation: 'right' })
-          return encoded.map(({ ids }) => ids.length)
-        },
-        onText: (done, of) => line.update(`text ${done} of ${of}`),
+        cacheDir,
+        signal,
+        onText: (what, done, of) => line.update(`${what} ${done} of ${of}`),
       })
       line.stop()
       const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: config.minCosine })
@@ -71,14 +54,14 @@ export const qualityCommand: Command = {
       const { name, precision } = engine.info
       if (flags['json'] !== true) {
         process.stdout.write(
-          `${spec.id}, ${name} ${precision} beside onnx fp32\n${formatQuality(report, checks)}\n`,
+          `${spec.id}, ${name} ${precision} beside ${referenceName}\n${formatQuality(report, checks)}\n`,
         )
       }
       const record = {
         model: spec.id,
         engine: name,
         precision,
-        reference: 'onnx fp32',
+        reference: referenceName,
         passed,
         checks,
         report,
@@ -87,11 +70,6 @@ export const qualityCommand: Command = {
       return passed ? 0 : 1
     } finally {
       line.stop()
-      await referencePipeline?.[Symbol.asyncDispose]()
     }
   },
-}
-
-function toEmbed(pipeline: EmbeddingPipeline, signal: AbortSignal): EmbedTexts {
-  return async (texts) => (await pipeline.embed({ inputs: texts, truncation: 'right', signal })).vectors
 }

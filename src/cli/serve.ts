@@ -7,12 +7,14 @@ import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-
 import { type StartOptions, hasSameModel, startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { createServer } from '../serving/server/create-server.ts'
 import { Credentials } from '../serving/server/security/credentials.ts'
+import { assertTunedFits, readTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
 import { formatPlanProgress } from './plan-progress.ts'
 import { createProgressBar, createProgressLine } from './progress-bar.ts'
 import { createReloader } from './reload.ts'
+import { readTunedKey } from './tuned-key.ts'
 
 export const serveCommand: Command = {
   name: 'serve',
@@ -24,6 +26,11 @@ export const serveCommand: Command = {
   ],
   knobs: knobs.map((knob) => knob.key),
   flags: {
+    tuned: {
+      type: 'string',
+      placeholder: 'file',
+      description: 'Configuration that tune found; refused where it was found for something else',
+    },
     quiet: { type: 'boolean', description: 'Print nothing but errors and the log' },
   },
   async run(input) {
@@ -55,6 +62,10 @@ export const serveCommand: Command = {
     }
     // A wrong key file or certificate is told before a model is loaded, not after.
     await Credentials.load(config)
+    if (input.flags['tuned'] !== undefined) {
+      const path = String(input.flags['tuned'])
+      assertTunedFits(path, readTunedFile(path), await readTunedKey(input))
+    }
     const first = await start(config).catch((error: unknown) => {
       if (signal.aborted) return undefined
       throw error

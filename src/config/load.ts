@@ -1,4 +1,4 @@
-/** Joins the sources of the configuration: defaults < file < environment < flags. */
+/** Joins the sources of the configuration: defaults < tuned < file < environment < flags. */
 import { readFileSync } from 'node:fs'
 import { Compile } from 'typebox/compile'
 import { Default } from 'typebox/value'
@@ -12,6 +12,8 @@ const knobByKey = new Map(knobs.map((knob) => [knob.key as string, knob]))
 export type ConfigValues = Readonly<Record<string, unknown>>
 
 export interface ConfigSources {
+  /** What tuning found, its path for messages. */
+  readonly tuned?: { readonly path: string; readonly values: ConfigValues } | undefined
   /** Values of a configuration file, its path for messages. */
   readonly file?: { readonly path: string; readonly values: ConfigValues }
   readonly environment?: Readonly<Record<string, string | undefined>>
@@ -34,7 +36,9 @@ export function loadConfig(sources: ConfigSources = {}): Config {
     merged[key] = typeof value === 'string' ? parseValue(knob, value, from) : value
     origin[key] = from
   }
-  for (const [key, value] of Object.entries(sources.file?.values ?? {})) take(key, value, sources.file!.path)
+  for (const source of [sources.tuned, sources.file]) {
+    for (const [key, value] of Object.entries(source?.values ?? {})) take(key, value, source!.path)
+  }
   for (const knob of knobs) {
     const value = sources.environment?.[knob.variable]
     if (value !== undefined && value !== '') take(knob.key, value, knob.variable)

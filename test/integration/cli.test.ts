@@ -57,7 +57,7 @@ describe('help and mistakes', () => {
   it('tells every command, and every command its flags', async () => {
     const { code, stdout } = await run(['--help'])
     expect(code).toBe(0)
-    for (const name of 'serve embed pull pull-runtime export build verify-precision engines bench quality doctor'.split(
+    for (const name of 'serve embed pull pull-runtime export build verify-precision engines bench quality tune verify rollback doctor'.split(
       ' ',
     )) {
       expect(stdout).toContain(`  ${name} `)

@@ -1,0 +1,134 @@
+/** The run as it happened, a JSON line an event. Only ever appended to, and on the disk before the run goes on: a run that
+ * is killed loses the experiment under way, no more. */
+import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { EmbedError, toReason } from '../../errors.ts'
+import type { ExperimentResult } from './experiment.ts'
+import type { SideInfo, SideQuality, Settings, Slice } from './side.ts'
+import type { TunedKey } from './tuned-config.ts'
+
+export interface ExperimentEntry {
+  readonly kind: 'experiment'
+  /** 'e1', 'e2', …; 'baseline' is the first incumbent. */
+  readonly id: string
+  readonly incumbentId: string
+  readonly stage: string
+  readonly change: Settings
+  readonly settings: Settings
+  readonly durationMs: number
+  readonly result: ExperimentResult
+}
+
+export type JournalEntry =
+  | {
+      readonly kind: 'begin'
+      readonly version: 1
+      readonly date: string
+      readonly key: TunedKey
+      readonly stages: readonly string[]
+    }
+  | { readonly kind: 'resume'; readonly date: string }
+  | {
+      readonly kind: 'baseline'
+      readonly settings: Settings
+      readonly info: SideInfo
+      readonly slice: Slice
+      readonly quality: SideQuality
+    }
+  | { readonly kind: 'skip'; readonly stage: string; readonly reason: string }
+  | ExperimentEntry
+  | {
+      readonly kind: 'end'
+      readonly date: string
+      readonly incumbentId: string
+      /** Why it ended before the last stage. */
+      readonly stoppedBy?: string
+      readonly final: FinalComparison
+    }
+
+/** Baseline, the untuned default, and winner, measured in turn at the end. */
+export interface FinalComparison {
+  readonly baseline: Slice
+  readonly untuned: Slice
+  readonly winner: Slice
+  /** Winner by baseline and by untuned, in texts/s, by scenario, with their intervals. */
+  readonly gains: readonly {
+    readonly scenario: string
+    readonly overBaseline: Interval
+    readonly overUntuned: Interval
+  }[]
+  /** Where texts/s of one more round of the winner would lie in 19 of 20 cases, by scenario. */
+  readonly expected: Readonly<Record<string, { readonly low: number; readonly high: number }>>
+  readonly rounds: number
+}
+
+export interface Interval {
+  readonly ratio: number
+  readonly low: number
+  readonly high: number
+}
+
+export class Journal implements AsyncDisposable {
+  readonly path: string
+  readonly #handle: FileHandle
+
+  private constructor(path: string, handle: FileHandle) {
+    this.path = path
+    this.#handle = handle
+  }
+
+  /** @throws {EmbedError} FILE_UNWRITABLE */
+  static async open(path: string): Promise<Journal> {
+    try {
+      return new Journal(path, await open(path, 'a'))
+    } catch (error) {
+      throw toWriteError(path, error)
+    }
+  }
+
+  /** On the disk when it resolves. @throws {EmbedError} NO_SPACE, FILE_UNWRITABLE */
+  async append(entry: JournalEntry): Promise<void> {
+    try {
+      await this.#handle.appendFile(`${JSON.stringify(entry)}\n`)
+      await this.#handle.datasync()
+    } catch (error) {
+      throw toWriteError(this.path, error)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close()
+  }
+}
+
+/** All entries; a last line that was cut by a crash is left out. Empty where there is no file.
+ * @throws {EmbedError} FILE_UNREADABLE, FILE_FORMAT with the line */
+export async function readJournal(path: string): Promise<JournalEntry[]> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
+    throw new EmbedError('FILE_UNREADABLE', { path, reason: toReason(error) }, { cause: error })
+  }
+  const lines = text.split('\n')
+  return lines.flatMap((line, i) => {
+    if (line === '') return []
+    try {
+      return [JSON.parse(line) as JournalEntry]
+    } catch (cause) {
+      if (i === lines.length - 1) return []
+      const reason = `line ${i + 1} is no JSON; give --output another folder`
+      throw new EmbedError('FILE_FORMAT', { path, reason }, { cause })
+    }
+  })
+}
+
+function toWriteError(path: string, error: unknown): EmbedError {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    const fix = 'free some, then run the same command with --resume'
+    return new EmbedError('NO_SPACE', { path, fix }, { cause: error })
+  }
+  const fix = 'give --output a folder that can be written'
+  return new EmbedError('FILE_UNWRITABLE', { path, reason: toReason(error), fix }, { cause: error })
+}

@@ -1,0 +1,161 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createFakeMachine } from '../../../test/fakes/tuned-side.ts'
+import { createRandom } from '../measure/random.ts'
+import { buildGuide } from './guide.ts'
+import { Journal, readJournal } from './journal.ts'
+import { predictRound } from './predict-round.ts'
+import { renderHtml, renderMarkdown } from './render-report.ts'
+import { type TuningStory, buildReport, judgeStory, toStory, winningSteps } from './report.ts'
+import { baselineSettings } from './search-space.ts'
+import { checkTargets, defaultTargets, readTargets } from './targets.ts'
+import { tune } from './tune.ts'
+import { assertTunedFits, readTunedFile, writeTunedFile } from './tuned-config.ts'
+
+let folder: string
+let story: TuningStory
+const key = { model: '<m>', modelHash: 'hash', cpu: 'c', usableCores: 2, packageVersion: '0' }
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'report-'))
+  const path = join(folder, 'journal.jsonl')
+  const { start } = createFakeMachine({
+    speed: ({ engine, maxBatchSize }) => (engine === 'openvino' ? 300 : 100) * (maxBatchSize === 4 ? 1.2 : 1),
+    fails: ({ precision }) => (precision === 'bf16' ? 'start' : undefined),
+    noise: 0.02,
+    random: createRandom(1),
+  })
+  await using journal = await Journal.open(path)
+  await tune({
+    key,
+    stages: [
+      { name: 'engine', knobs: [{ key: 'engine', values: ['onnx', 'openvino'] }] },
+      { name: 'precision', knobs: [{ key: 'precision', values: ['fp32', 'bf16'] }] },
+      { name: 'tactics', knobs: [], skipped: 'no NVIDIA GPU on this machine' },
+      { name: 'batching', knobs: [{ key: 'maxBatchSize', values: [4, 8] }] },
+    ],
+    baseline: baselineSettings({ usableCores: 2, hasGpu: false }),
+    untuned: {},
+    start,
+    journal,
+    earlier: [],
+  })
+  story = toStory(await readJournal(path))!
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+describe('the report', () => {
+  it('names winner, gains, failures and what was left out, and holds no hole', () => {
+    expect(winningSteps(story).map(({ change }) => change)).toEqual([
+      { engine: 'openvino' },
+      { maxBatchSize: 4 },
+    ])
+    const blocks = buildReport(story, defaultTargets, [
+      { name: 'quiet machine', isFine: true, text: 'load 0' },
+    ])
+    const markdown = renderMarkdown('Tuning', blocks)
+    expect(markdown).toContain('Winner: e3, engine openvino')
+    expect(markdown).toContain('failed: does not start: planted failure at the start')
+    expect(markdown).toContain('Stage tactics: not tried, no NVIDIA GPU on this machine.')
+    expect(markdown).toMatch(/\| p95, 1 client \| <= 30.00 ms \| 2\d\.\d\d ms \| \d\.\d\d ms \| PASS \|/)
+    expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
+    for (const text of [markdown, renderHtml('Tuning', blocks)]) {
+      expect(text).not.toMatch(/undefined|NaN|Infinity|\[object/)
+    }
+  })
+
+  it('is one HTML file that asks for nothing else and escapes what it shows', () => {
+    const html = renderHtml('Tuning of <m>', buildReport(story, defaultTargets, []))
+    expect(html).toContain('<title>Tuning of &lt;m&gt;</title>')
+    expect(html).not.toMatch(/<m>|<script|<link|(src|href)=/)
+    expect(html.match(/<svg/g)).toHaveLength(3)
+    const widths = [...html.matchAll(/width="(\d+\.\d)"/g)].map(([, width]) => Number(width))
+    expect(Math.max(...widths)).toBe(460)
+    expect(widths.filter((width) => width === 460)).toHaveLength(3)
+  })
+
+  it('the guide gives each setting its reason and each failure its words', () => {
+    const guide = renderMarkdown('Guide', buildGuide(story, 'tuned/tuned.json'))
+    expect(guide).toContain('serve --tuned tuned/tuned.json')
+    expect(guide).toMatch(/\| engine \| openvino \| \+\d+\.\d % texts\/s .* against baseline \|/)
+    expect(guide).toContain('| precision | fp32 | as in the baseline |')
+    expect(guide).toContain('planted failure at the start')
+    expect(guide).not.toMatch(/undefined|NaN/)
+  })
+
+  it('a target that was missed, and one that was not measured, are told', () => {
+    const judged = judgeStory(story, [
+      { name: 'a', metric: 'textsPerSecond', clients: 4, atLeast: 1e6 },
+      { name: 'b', metric: 'p95Ms', clients: 99, atMost: 1 },
+      { name: 'c', metric: 'rssBytes', atMost: 2 ** 28 },
+    ])
+    expect(judged.map(({ verdict }) => verdict)).toEqual(['FAIL', 'not measured', 'PASS'])
+  })
+})
+
+describe('targets', () => {
+  it.each([
+    ['{', 'FILE_UNREADABLE'],
+    ['[]', 'TARGETS_INVALID'],
+    ['[{"name":"a","metric":"speed","atMost":1}]', 'TARGETS_INVALID'],
+    ['[{"name":"a","metric":"rssBytes"}]', 'neither atLeast nor atMost'],
+    ['[{"name":"a","metric":"p95Ms","atMost":1}]', "'a' needs clients"],
+    ['[{"name":"a","metric":"rssBytes","atMost":1,"atLeast":2}]', 'contradict'],
+    [
+      '[{"name":"a","metric":"p95Ms","clients":1,"atMost":1},{"name":"b","metric":"p95Ms","clients":1,"atLeast":2}]',
+      "'b' and 'a' contradict: p95Ms at least 2 and at most 1",
+    ],
+  ])('%s is refused: %s', async (text, message) => {
+    const path = join(folder, 'targets.json')
+    await writeFile(path, text)
+    const error: unknown = await readTargets(path).catch((thrown: unknown) => thrown)
+    expect(`${(error as { code: string }).code} ${(error as Error).message}`).toContain(message)
+  })
+
+  it('those by default do not contradict', () => {
+    expect(() => checkTargets('default', defaultTargets)).not.toThrow()
+  })
+})
+
+describe('tuned.json', () => {
+  it('comes back as it was written; damage and another machine are told', async () => {
+    const path = join(folder, 'tuned.json')
+    const figures = { textsPerSecond: 1, p50Ms: 1, p95Ms: 1, p99Ms: 1, expected: { low: 0.9, high: 1.1 } }
+    const settings = { engine: 'openvino', maxBatchSize: 8, adaptiveBatching: true } as const
+    const tuned = {
+      version: 1,
+      date: 'd',
+      id: 'e1',
+      key,
+      settings,
+      measured: { '1 client': figures },
+    } as const
+    await writeTunedFile(path, tuned)
+    expect(readTunedFile(path)).toEqual(tuned)
+    expect(() => assertTunedFits(path, tuned, key)).not.toThrow()
+    expect(() => assertTunedFits(path, tuned, { ...key, usableCores: 4, modelHash: 'x' })).toThrow(
+      'modelHash was hash, here it is x',
+    )
+    await writeFile(path, '{"version":1}')
+    expect(() => readTunedFile(path)).toThrow('it is no tuned configuration')
+    expect(() => readTunedFile(join(folder, 'none'))).toThrow('cannot read')
+  })
+})
+
+describe('the prediction of one more round', () => {
+  it('holds 19 of 20 of them', () => {
+    const random = createRandom(1)
+    const draw = (): number =>
+      100 *
+      Math.exp(0.1 * Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next()))
+    let inside = 0
+    for (let run = 0; run < 2000; run++) {
+      const { low, high } = predictRound(Array.from({ length: 12 }, draw))
+      const next = draw()
+      if (next >= low && next <= high) inside++
+    }
+    expect(inside / 2000).toBeGreaterThan(0.935)
+    expect(inside / 2000).toBeLessThan(0.965)
+  })
+})

@@ -1,0 +1,27 @@
+/** What the tuner and the process of a side say to each other. */
+import type { SideInfo, SideQuality, Slice } from './side.ts'
+import type { ConfigValues } from '../../config/load.ts'
+
+export interface SideSetup {
+  /** As for loadConfig: what differs from the defaults. */
+  readonly values: ConfigValues
+  readonly cacheDir: string
+  /** Clients of the closed loops, a scenario each. */
+  readonly clients: readonly number[]
+  readonly roundMs: number
+  readonly qualityTexts: number
+  /** Texts to send; default the generated mix. */
+  readonly texts?: readonly string[]
+}
+
+export type SideRequest =
+  | { readonly kind: 'start'; readonly setup: SideSetup }
+  | { readonly kind: 'measure' }
+  | { readonly kind: 'assess' }
+  | { readonly kind: 'stop' }
+
+export type SideAnswer =
+  | { readonly kind: 'started'; readonly info: SideInfo }
+  | { readonly kind: 'measured'; readonly slice: Slice }
+  | { readonly kind: 'assessed'; readonly quality: SideQuality }
+  | { readonly kind: 'failed'; readonly reason: string }

@@ -1,0 +1,90 @@
+/** A process that runs one configuration: started by side-process.ts, ends with it. */
+import { loadConfig } from '../../config/load.ts'
+import type { Config } from '../../config/schema.ts'
+import { toReason } from '../../errors.ts'
+import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
+import { startPipeline } from '../../serving/pipeline/start-pipeline.ts'
+import { createInProcessTarget } from '../measure/in-process-target.ts'
+import { runLoad } from '../measure/load.ts'
+import type { LoadTarget } from '../measure/target.ts'
+import { type Workload, makeMixedWorkload, makeTextsWorkload } from '../measure/workload.ts'
+import { assessPipeline } from '../quality/assess-pipeline.ts'
+import { defaultQualityLimits, judgeQuality } from '../quality/judge-quality.ts'
+import { makeQualityTexts } from '../quality/quality-texts.ts'
+import type { SideInfo, SideQuality, Slice } from './side.ts'
+import type { SideAnswer, SideRequest, SideSetup } from './side-protocol.ts'
+
+interface Running {
+  readonly setup: SideSetup
+  readonly config: Config
+  readonly pipeline: EmbeddingPipeline
+  readonly target: LoadTarget
+  readonly workload: Workload
+}
+let running: Running | undefined
+
+process.on('message', (request: SideRequest) => {
+  if (request.kind === 'stop') process.disconnect()
+  else void answer(request).then((reply) => process.send!(reply))
+})
+// The tuner is gone, or wants no more.
+process.on('disconnect', () => void running?.pipeline[Symbol.asyncDispose]())
+
+async function answer(request: Exclude<SideRequest, { kind: 'stop' }>): Promise<SideAnswer> {
+  try {
+    if (request.kind === 'start') {
+      running = await start(request.setup)
+      return { kind: 'started', info: describe(running) }
+    }
+    if (request.kind === 'measure') return { kind: 'measured', slice: await measure(running!) }
+    return { kind: 'assessed', quality: await assess(running!) }
+  } catch (error) {
+    return { kind: 'failed', reason: toReason(error) }
+  }
+}
+
+async function start(setup: SideSetup): Promise<Running> {
+  const config = loadConfig({ flags: setup.values })
+  const { pipeline } = await startPipeline(config, { cacheDir: setup.cacheDir })
+  const { maxTokens } = pipeline.spec
+  const countTokens = async (texts: readonly string[]): Promise<number[]> => {
+    const encoded = await pipeline.tokenizer.encode(texts, { maxTokens, truncation: 'right' })
+    return encoded.map(({ ids }) => ids.length)
+  }
+  const { texts } = setup
+  const workload =
+    texts === undefined
+      ? await makeMixedWorkload({ countTokens })
+      : await makeTextsWorkload('own texts', texts, { countTokens })
+  return { setup, config, pipeline, workload, target: createInProcessTarget('side', pipeline) }
+}
+
+function describe({ pipeline }: Running): SideInfo {
+  const { name, precision, device, runtimeVersion } = pipeline.engine.info
+  return { engine: name, precision, device, runtimeVersion, modelHash: pipeline.spec.contentHash }
+}
+
+async function measure({ setup, target, workload }: Running): Promise<Slice> {
+  const scenarios: [string, Slice['scenarios'][string]][] = []
+  for (const clients of setup.clients) {
+    const round = await runLoad(target, {
+      workload,
+      load: { kind: 'closed', clients },
+      durationMs: setup.roundMs,
+      // The caches of the other side have to leave.
+      warmupMs: setup.roundMs / 5,
+    })
+    if (round.errors > 0) throw new Error(`${round.errors} requests failed, the first: ${round.firstError}`)
+    const { textsPerSecond, p50Ms, p95Ms, p99Ms } = round
+    const name = `${clients} client${clients === 1 ? '' : 's'}`
+    scenarios.push([name, { textsPerSecond, p50Ms, p95Ms, p99Ms }])
+  }
+  return { scenarios: Object.fromEntries(scenarios), rssBytes: process.memoryUsage.rss() }
+}
+
+async function assess({ setup, config, pipeline }: Running): Promise<SideQuality> {
+  const texts = makeQualityTexts(setup.qualityTexts)
+  const report = await assessPipeline({ pipeline, config, texts, cacheDir: setup.cacheDir })
+  const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: config.minCosine })
+  return { passed: checks.every((check) => check.passed), worstCosine: report.worstCosine, checks }
+}

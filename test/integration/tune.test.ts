@@ -1,0 +1,185 @@
+/** tune, verify, rollback and serve --tuned as a user runs them, on a real model. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createSideStarter } from '../../src/tuning/tuner/side-process.ts'
+import type { TunedFile } from '../../src/tuning/tuner/tuned-config.ts'
+import { writeTinyBert } from '../fixtures/tiny-model.ts'
+
+const main = fileURLToPath(new URL('../../dist/cli/bin.cjs', import.meta.url))
+const worker = fileURLToPath(new URL('../../dist/tuning/tuner/side-worker.js', import.meta.url))
+let folder: string
+let model: string
+let output: string
+let cache: string[]
+beforeAll(async () => {
+  if (!existsSync(main)) throw new Error('dist/ is not built; npm test builds it')
+  folder = await mkdtemp(join(tmpdir(), 'akidb-tune-'))
+  model = join(folder, 'tiny-bert')
+  output = join(folder, 'tuned')
+  await writeTinyBert(model)
+  cache = ['--cache-dir', join(folder, 'cache'), '--offline']
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+interface Run {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+function run(args: readonly string[]): Promise<Run> {
+  return new Promise((resolve) => {
+    const env = { PATH: process.env['PATH'], HOME: folder }
+    execFile(process.execPath, [main, ...args], { env }, (error, stdout, stderr) =>
+      resolve({ code: (error?.code as number | undefined) ?? 0, stdout, stderr }),
+    )
+  })
+}
+
+const small = ['--clients', '1,2', '--round-ms', '30', '--rounds', '6', '--stages', 'batching,tactics']
+const tune = (more: readonly string[]): Promise<Run> =>
+  run(['tune', '--model', model, ...cache, '--output', output, ...small, ...more])
+const readTuned = async (): Promise<TunedFile> =>
+  JSON.parse(await readFile(join(output, 'tuned.json'), 'utf8')) as TunedFile
+
+describe('a run', () => {
+  it('writes journal, configuration, report and guide, and goes on when asked', async () => {
+    const targets = join(folder, 'targets.json')
+    await writeFile(targets, JSON.stringify([{ name: 'any', metric: 'p95Ms', clients: 2, atMost: 60_000 }]))
+    const first = await tune(['--trials', '1', '--targets', targets])
+    expect(first.stderr).not.toContain('error')
+    expect(first.code).toBe(0)
+    expect(first.stdout).toContain('maxBatchSize 4')
+    expect(first.stdout).toContain('skipped      stage tactics: no NVIDIA GPU')
+    expect(first.stdout).toContain('PASS         any')
+    expect((await readdir(output)).sort()).toEqual([
+      'journal.jsonl',
+      'report.html',
+      'report.md',
+      'tuned.json',
+      'tuning-guide.md',
+    ])
+    const tuned = await readTuned()
+    expect(tuned.settings).toMatchObject({ model, engine: 'onnx', precision: 'fp32' })
+    expect(Object.keys(tuned.measured)).toEqual(['1 client', '2 clients'])
+    const again = await tune(['--trials', '1'])
+    expect(again.code).toBe(2)
+    expect(again.stderr).toContain('--resume')
+    // As a crash leaves it.
+    await appendFile(join(output, 'journal.jsonl'), '{"kind":"experi')
+    const resumed = await tune(['--trials', '2', '--resume'])
+    expect(resumed.stderr).not.toContain('error')
+    const kinds = (await readFile(join(output, 'journal.jsonl'), 'utf8'))
+      .trimEnd()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { kind: string }).kind)
+    expect(kinds.filter((kind) => kind === 'experiment')).toHaveLength(2)
+    expect(kinds.filter((kind) => kind === 'baseline')).toHaveLength(1)
+  }, 240_000)
+
+  it('verify measures it again; rollback returns to the baseline, and lists', async () => {
+    const path = join(output, 'tuned.json')
+    const verified = await run(['verify', path, ...cache, '--round-ms', '30'])
+    expect(verified.stdout).toMatch(/(as expected|faster|SLOWER) +1 client +\d/)
+    expect(verified.stdout).toContain('pass         quality')
+    // Twice as fast as it can be: that must be told.
+    const tuned = await readTuned()
+    const impossible = { low: 1e9, high: 2e9 }
+    const measured = { '1 client': { ...tuned.measured['1 client']!, expected: impossible } }
+    await writeFile(path, JSON.stringify({ ...tuned, measured }))
+    const slower = await run(['verify', path, ...cache, '--round-ms', '30'])
+    expect(slower.code).toBe(1)
+    expect(slower.stdout).toContain('SLOWER')
+    const rolled = await run(['rollback', 'baseline', '--output', output])
+    expect(rolled.code).toBe(0)
+    expect(await readTuned()).toMatchObject({ id: 'baseline', settings: { model, maxBatchSize: 1 } })
+    expect((await run(['rollback', '--output', output])).stdout).toContain('* baseline')
+    expect((await run(['rollback', 'e99', '--output', output])).stderr).toContain("'e99' was never kept")
+  }, 120_000)
+
+  it('serve takes it, but not where it was made for something else', async () => {
+    const path = join(output, 'tuned.json')
+    const child = spawn(process.execPath, [main, 'serve', '--tuned', path, '--port', '0', ...cache], {
+      env: { PATH: process.env['PATH'], HOME: folder },
+    })
+    const text = await readUntil(child, 'ready')
+    expect(text).toContain('engine   onnx')
+    const url = /http:\/\/\S+?:\d+/.exec(text)![0]
+    const info = (await (await fetch(`${url}/info`)).json()) as {
+      model_id: string
+      max_client_batch_size: number
+    }
+    expect(info.model_id).toBe('tiny-bert')
+    child.kill('SIGTERM')
+    await new Promise((resolve) => child.once('exit', resolve))
+    const tuned = await readTuned()
+    const stale = join(folder, 'stale.json')
+    await writeFile(stale, JSON.stringify({ ...tuned, key: { ...tuned.key, cpu: 'another CPU' } }))
+    const refused = await run(['serve', '--tuned', stale, '--port', '0', ...cache])
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toContain('TUNED_STALE')
+    expect(refused.stderr).toContain('cpu was another CPU')
+  })
+
+  it.each([
+    [['--stages', 'batchin'], "did you mean 'batching'"],
+    [['--clients', 'x'], "--clients has 'x'"],
+    [['now'], "tune takes no 'now'"],
+    [['--model', '/nowhere/at/all'], 'MODEL_REFERENCE_INVALID'],
+  ])('%j is refused: %s', async (more, message) => {
+    const { code, stderr } = await tune(['--output', join(folder, 'other'), ...more])
+    expect(stderr).toContain(message)
+    expect(code).toBeGreaterThan(0)
+  })
+})
+
+describe('the process of a side', () => {
+  const options = (script = worker) => ({
+    shared: { model, offline: true },
+    cacheDir: join(folder, 'cache'),
+    clients: [1],
+    roundMs: 20,
+    qualityTexts: 20,
+    script,
+  })
+
+  it('fails as a candidate when its process dies, and when it hangs', async () => {
+    const script = join(folder, 'crash.mjs')
+    await writeFile(
+      script,
+      `process.on('message', ({ kind }) => {
+        if (kind === 'start') process.send({ kind: 'started', info: { engine: 'e' } })
+        else if (kind === 'measure') { process.stderr.write('last words'); process.kill(process.pid, 'SIGSEGV') }
+      })`,
+    )
+    const side = await createSideStarter(options(script))({})
+    await expect(side.measure()).rejects.toThrow(/ended with SIG(SEGV|BUS)/)
+    await side[Symbol.asyncDispose]()
+    const silent = join(folder, 'silent.mjs')
+    await writeFile(silent, `process.on('message', () => {})`)
+    const start = createSideStarter({ ...options(silent), timeoutMs: 500 })
+    await expect(start({})).rejects.toThrow('said nothing for 0.5 s')
+  })
+
+  it('says why it does not start', async () => {
+    await expect(createSideStarter(options())({ engine: 'openvino' })).rejects.toThrow(/libopenvino|openvino/)
+  })
+})
+
+function readUntil(child: ChildProcess, word: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const listen = (chunk: Buffer): void => {
+      text += String(chunk)
+      if (text.includes(word)) resolve(text)
+    }
+    child.stdout!.on('data', listen)
+    child.stderr!.on('data', listen)
+    child.once('exit', () => reject(new Error(`it ended before '${word}':\n${text}`)))
+  })
+}
