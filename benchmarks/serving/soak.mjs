@@ -1,14 +1,17 @@
 // Whether memory or descriptors grow while texts of every length come for minutes.
-//   node benchmarks/serving/soak.mjs [--warmup-minutes 4] [--minutes 10] [--clients 8] [--out FILE] [-- any flag of `serve`]
+//   node benchmarks/serving/soak.mjs [--warmup-minutes 4] [--minutes 10] [--clients 8 | --rate 100] [--out FILE]
+//     [-- any flag of `serve`]
 // Real lengths and a long text, new connections for a part of the requests, cancels, refused bodies. The slopes are fitted to the
 // samples after the warm-up, in which the engine meets most of the shapes that it keeps kernels for, and the heaps grow
-// to what the load needs. Other work on the machine changes the number of requests, not the verdict.
+// to what the load needs. --rate sends so many requests a second instead of as many as the clients can: a server that gets
+// its CPU by fits and starts shrinks and grows its heap with them, so a shared machine needs a rate that it always keeps.
 // Prints a table, then one JSON line.
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { runClosedLoop } from '../cpu/load-client.mjs'
 import { realLengths } from '../cpu/texts.mjs'
 import { describeRun } from '../describe-run.mjs'
+import { runOpenLoop } from './open-loop-client.mjs'
 import { makeBodies, startServer } from './start-server.mjs'
 
 const { values: flags, positionals } = parseArgs({
@@ -17,6 +20,7 @@ const { values: flags, positionals } = parseArgs({
     'warmup-minutes': { type: 'string', default: '4' },
     minutes: { type: 'string', default: '10' },
     clients: { type: 'string', default: '8' },
+    rate: { type: 'string' },
     out: { type: 'string' },
   },
 })
@@ -39,16 +43,10 @@ try {
   while (performance.now() - startMs < (warmupMinutes + minutes) * 60_000) {
     // Ten seconds a turn: each opens connections anew.
     const leaving = leaveEarly(server.port, bodies[0])
-    const result = await runClosedLoop({
-      port: server.port,
-      path: '/embed',
-      bodies,
-      clients: Number(flags.clients),
-      durationMs: 10_000,
-    })
+    const result = await runTurn()
     await leaving
     requests += result.requests
-    refused += result.errors
+    refused += result.refused
     samples.push({
       minutes: (performance.now() - startMs) / 60_000,
       rssMiB: server.rssMiB(),
@@ -85,6 +83,24 @@ console.log(
 )
 if (flags.out !== undefined) writeFileSync(flags.out, `${JSON.stringify(record, null, 1)}\n`)
 console.log(JSON.stringify(record))
+
+/** Goes on with the bodies where the turn before has ended. */
+async function runTurn() {
+  const from = (requests + refused) % bodies.length
+  const turn = {
+    port: server.port,
+    path: '/embed',
+    bodies: [...bodies.slice(from), ...bodies.slice(0, from)],
+    durationMs: 10_000,
+  }
+  if (flags.rate === undefined) {
+    const { requests: answered, errors } = await runClosedLoop({ ...turn, clients: Number(flags.clients) })
+    return { requests: answered, refused: errors }
+  }
+  const { byStatus, failures } = await runOpenLoop({ ...turn, requestsPerSecond: Number(flags.rate) })
+  const { 200: answered = 0, ...others } = byStatus
+  return { requests: answered, refused: failures + Object.values(others).reduce((sum, n) => sum + n, 0) }
+}
 
 /** Clients that go away before they are answered. */
 async function leaveEarly(port, body) {
