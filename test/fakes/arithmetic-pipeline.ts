@@ -41,7 +41,7 @@ export function createArithmeticPipeline(
   return { pipeline, engine, startup, config }
 }
 
-const characterTokenizer: Tokenizer = {
+export const characterTokenizer: Tokenizer = {
   encode: async (texts) =>
     texts.map((text) => ({
       ids: Int32Array.from(text, (character) => character.codePointAt(0)!),
