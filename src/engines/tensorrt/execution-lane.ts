@@ -42,6 +42,8 @@ export interface LaneCounts {
   graphLaunches: number
   plainEnqueues: number
   recordings: number
+  /** How long the event loop stood still for the last one: its context is made then. */
+  lastRecordingMs: number
 }
 
 interface Input extends PlanInput {
@@ -60,7 +62,7 @@ export class ExecutionLane implements RectangleRunner {
   /** Views of the pinned inputs. */
   readonly #cells: RectangleInputs
   readonly #stages: BatchStages
-  /** Of each plan, for shapes without a graph. */
+  /** Of each profile, for shapes without a graph: to change the profile of a context takes as long as to make one. */
   readonly #contexts = new Map<number, ShapedContext>()
   readonly #recordings = new Map<number, Recording>()
   #generation: number
@@ -105,6 +107,12 @@ export class ExecutionLane implements RectangleRunner {
     const times = await streams.runBatch(this.#stages)
     onStageTimes?.(times)
     read(this.#output.host.float32(this.#outputValues))
+  }
+
+  /** Makes the context of a profile ready by a run whose result nobody reads, so that no batch has to wait for it.
+   * @throws {EmbedError} TENSORRT_FAILED, CUDA_STATUS */
+  async prepare(shape: EngineShape): Promise<void> {
+    await this.#parts.streams.runBatch({ compute: (stream) => this.#runPlain(shape, stream) })
   }
 
   get bytes(): number {
@@ -154,21 +162,28 @@ export class ExecutionLane implements RectangleRunner {
       return
     }
     counts.plainEnqueues++
-    const context = this.#contextOf(shape.plan)
+    const startMs = performance.now()
+    this.#runPlain(shape, stream)
+    if (!wantsGraph) return
+    this.#record(shape, stream)
+    counts.lastRecordingMs = performance.now() - startMs
+  }
+
+  #runPlain(shape: EngineShape, stream: GpuStream): void {
+    const context = this.#contextOf(shape)
     context.takeShape(shape, stream)
     context.enqueue(stream)
-    if (wantsGraph) this.#record(shape, stream)
   }
 
   /** The context that has just run the shape goes with the graph: TensorRT wants a run before the recording, and the shape
    * must stay as it is from now on. */
   #record(shape: EngineShape, stream: GpuStream): void {
     const { graphShapes, counts, onNote } = this.#parts
-    const context = this.#contextOf(shape.plan)
+    const context = this.#contextOf(shape)
     try {
       const graph = captureGraph(stream, () => context.enqueue(stream))
       this.#recordings.set(shape.key, { context, graph })
-      this.#contexts.delete(shape.plan)
+      this.#contexts.delete(toProfileKey(shape))
       counts.recordings++
     } catch (error) {
       graphShapes.turnOff()
@@ -176,14 +191,15 @@ export class ExecutionLane implements RectangleRunner {
     }
   }
 
-  #contextOf(plan: number): ShapedContext {
-    const known = this.#contexts.get(plan)
+  #contextOf(shape: EngineShape): ShapedContext {
+    const key = toProfileKey(shape)
+    const known = this.#contexts.get(key)
     if (known !== undefined) return known
     const { plans, scratch } = this.#parts
-    const loaded = plans[plan]!
+    const loaded = plans[shape.plan]!
     const output = { name: loaded.output.name, staging: this.#output }
     const context = new ShapedContext(loaded, scratch, [...this.#inputs, output])
-    this.#contexts.set(plan, context)
+    this.#contexts.set(key, context)
     return context
   }
 
@@ -209,4 +225,8 @@ export class ExecutionLane implements RectangleRunner {
 
 function fillCells({ values, stride }: CellBuffer, from: number, count: number, value: number): void {
   for (let i = from; i < from + count; i++) values[i * stride] = value
+}
+
+function toProfileKey({ plan, profile }: EngineShape): number {
+  return plan * 64 + profile
 }

@@ -18,6 +18,7 @@ export class GraphShapes {
   generation = 0
   readonly #capacity: number
   #isOff: boolean
+  #isClosed = false
   readonly #uses = new Map<number, number>()
   /** By key, the one used last at the end. */
   readonly #hot = new Map<number, EngineShape>()
@@ -32,6 +33,10 @@ export class GraphShapes {
     return this.#hot.has(key)
   }
 
+  get isOpen(): boolean {
+    return !this.#isOff && !this.#isClosed
+  }
+
   get count(): number {
     return this.#hot.size
   }
@@ -44,6 +49,7 @@ export class GraphShapes {
       this.#hot.set(key, shape)
       return true
     }
+    if (this.#isClosed) return false
     const uses = (this.#uses.get(key) ?? 0) + 1
     if (uses >= usesBeforeGraph) {
       this.promote(shape)
@@ -77,6 +83,12 @@ export class GraphShapes {
       if (best === shape || other.tokens < best.tokens) best = other
     }
     return best
+  }
+
+  /** Those there are stay, no more come. */
+  close(): void {
+    this.#isClosed = true
+    this.#uses.clear()
   }
 
   /** No graphs any more: recording failed. */

@@ -237,6 +237,13 @@ describe.skipIf(!canCompile)('the TensorRT engine on a fake GPU', () => {
     expect([before, driver.live.graphExecs]).toEqual([18, 18])
     for (const count of [1, 4, 16]) await engine.embed(pack(Array.from({ length: count }, () => ids(30))))
     expect([driver.calls('cuGraphLaunch'), driver.calls('cuStreamBeginCapture_v2')]).toEqual([3, before])
+    // Nor does a shape without a graph wait for a context.
+    const objects = opened.fake.live()
+    for (const count of [2, 7, 32]) {
+      const texts = Array.from({ length: count }, (_, i) => ids(50, i))
+      expectVectors((await engine.embed(pack(texts), raw)).values, texts)
+    }
+    expect(opened.fake.live()).toBe(objects)
     await close(opened)
   })
 

@@ -75,7 +75,7 @@ export async function createTensorrtEngine(options: TensorrtEngineOptions): Prom
       scratch: allocateScratch(gpu, plans),
       padTokenId: spec.padTokenId,
       table: rows === undefined ? undefined : await loadEmbeddingTable(spec, rows.cellBytes),
-      counts: { graphLaunches: 0, plainEnqueues: 0, recordings: 0 },
+      counts: { graphLaunches: 0, plainEnqueues: 0, recordings: 0, lastRecordingMs: 0 },
       onNote: options.onNote ?? (() => undefined),
       onStageTimes: options.onStageTimes,
     }
