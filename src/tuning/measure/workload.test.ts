@@ -22,6 +22,12 @@ describe('workloads', () => {
     if (tokens > 16) expect(new Set(requests.map(({ texts }) => texts[0])).size).toBe(16)
   })
 
+  it('hits the length where a token is a byte too', async () => {
+    const countBytes: CountTokens = (texts) => Promise.resolve(texts.map((text) => 1 + text.length))
+    const { requests } = await makeFixedLengthWorkload(500, { countTokens: countBytes, texts: 16 })
+    expect(requests.map(({ texts }) => texts[0]!.length)).toEqual(requests.map(() => 499))
+  })
+
   it('a length that no text can have is refused', async () => {
     await expect(makeFixedLengthWorkload(2, { countTokens })).rejects.toMatchObject({
       code: 'WORKLOAD_INVALID',

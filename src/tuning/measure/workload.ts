@@ -77,7 +77,7 @@ function toWorkload(
   return { name: textsPerRequest === 1 ? name : `${name} x ${textsPerRequest}`, requests }
 }
 
-/** Words from `start` on, cut until they fit, filled up with a word of one token. */
+/** Words from `start` on, cut until they fit, filled up with something of one token. */
 async function fitText(
   words: readonly string[],
   start: number,
@@ -97,6 +97,11 @@ async function fitText(
   }
   if (least === 0) return undefined
   const text = toText(least)
-  const filled = text + ' the'.repeat(tokens - (await count(text)))
-  return (await count(filled)) === tokens ? filled : undefined
+  const missing = tokens - (await count(text))
+  // Where a token is a byte, only the second filler is one token.
+  for (const filler of [' the', 'e']) {
+    const filled = text + filler.repeat(missing)
+    if ((await count(filled)) === tokens) return filled
+  }
+  return undefined
 }
