@@ -1,6 +1,7 @@
 // Installs and builds what is missing, then runs the program or the tests. Needs nothing but Node and npm.
 //   node scripts/setup.mjs serve [flags]     what `npm start` calls
 //   node scripts/setup.mjs test [vitest args]    what `npm test` calls
+//   node scripts/setup.mjs tune [flags]    what `npm run tune` calls
 //   node scripts/setup.mjs run COMMAND [flags]   any other command of the program
 import { spawn, spawnSync } from 'node:child_process'
 import {
@@ -34,7 +35,11 @@ if (task === 'test') {
     spawnSync(process.execPath, [main, ...args], { cwd: root, stdio: 'inherit' })
   run(join(root, 'node_modules/vitest/vitest.mjs'), ['run', ...rest])
 } else if (task === 'serve') run(main, ['serve', '--fetch-runtime', ...rest])
-else run(main, rest)
+else if (task === 'tune') {
+  // The fast engine is one of the candidates; where it cannot be had the report says so.
+  spawnSync(process.execPath, [main, 'pull-runtime', 'openvino'], { cwd: root, stdio: 'inherit' })
+  run(main, ['tune', ...rest])
+} else run(main, rest)
 
 /** node_modules is complete when it carries the hash of the lockfile it was made from. */
 function install() {

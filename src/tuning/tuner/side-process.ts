@@ -9,7 +9,7 @@ export interface SideProcessOptions extends Omit<SideSetup, 'values'> {
   readonly shared: Settings
   /** A side that says nothing for so long is ended. Default 180 s: an export or a build takes its time. */
   readonly timeoutMs?: number
-  /** Internal: the worker's script. The default needs the built package. */
+  /** Internal: the script of the process. The default needs the built package. */
   readonly script?: string
 }
 
