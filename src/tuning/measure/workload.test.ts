@@ -13,6 +13,9 @@ const countTokens: CountTokens = (texts) =>
     texts.map((text) => 2 + text.split(' ').reduce((sum, word) => sum + Math.ceil(word.length / 4), 0)),
   )
 
+/** One special token, and one a byte. */
+const countBytes: CountTokens = (texts) => Promise.resolve(texts.map((text) => 1 + text.length))
+
 describe('workloads', () => {
   it.each([3, 16, 64, 128, 500])('%i tokens exactly, in different texts', async (tokens) => {
     const { name, requests } = await makeFixedLengthWorkload(tokens, { countTokens, texts: 16 })
@@ -23,7 +26,6 @@ describe('workloads', () => {
   })
 
   it('hits the length where a token is a byte too', async () => {
-    const countBytes: CountTokens = (texts) => Promise.resolve(texts.map((text) => 1 + text.length))
     const { requests } = await makeFixedLengthWorkload(500, { countTokens: countBytes, texts: 16 })
     expect(requests.map(({ texts }) => texts[0]!.length)).toEqual(requests.map(() => 499))
   })
