@@ -1,6 +1,7 @@
 /** Documentation that cannot rot: pages in docs/ equal the code, both ways. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { benchCommand } from '../src/cli/bench.ts'
 import { buildCommand } from '../src/cli/build.ts'
 import { doctorCommand } from '../src/cli/doctor.ts'
 import { embedCommand } from '../src/cli/embed.ts'
@@ -27,7 +28,7 @@ describe('documentation', () => {
     const readme = read('README.md')
     expect(readme).toContain('npm start')
     expect(readme).toContain('npm test')
-    const own = [serveCommand, embedCommand].flatMap((command) =>
+    const own = [serveCommand, embedCommand, benchCommand].flatMap((command) =>
       Object.keys(command.flags).map((name) => `--${name}`),
     )
     const known = new Set([...knobs.map((knob) => knob.flag), ...own, '--help', '--config'])
