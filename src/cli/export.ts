@@ -77,6 +77,11 @@ export const exportCommand: Command = {
 
 function choosePrecision({ config, flags }: CommandInput): ExportPrecision {
   const precision = config.precision === 'auto' ? 'fp32' : config.precision
+  if (precision === 'fp8-rowwise') {
+    const reason =
+      '--precision fp8-rowwise cannot be written as ONNX: its scales are found while it runs; take fp8'
+    throw new EmbedError('USAGE', { reason })
+  }
   const given = ['calibration-texts', 'calibration-margin'].find((name) => flags[name] !== undefined)
   if (given !== undefined && (precision !== 'fp8' || config.scales !== undefined)) {
     throw new EmbedError('USAGE', { reason: `--${given} goes with --precision fp8, without --scales` })

@@ -42,7 +42,7 @@ describe('loadConfig', () => {
     [{ port: '1.5' }, '--port is 1.5; it takes a whole number'],
     [
       { engine: 'opnvino' },
-      `--engine is "opnvino"; it takes auto, onnx, openvino, tensorrt; did you mean 'openvino'?`,
+      `--engine is "opnvino"; it takes auto, onnx, openvino, tensorrt, cuda; did you mean 'openvino'?`,
     ],
     [{ offline: 'maybe' }, '--offline is "maybe"; it takes true or false'],
     [{ model: '' }, '--model is ""; it takes a text of at least one character'],

@@ -26,7 +26,7 @@ export const configSchema = Type.Object(
     ),
     // engine
     engine: choice(
-      ['auto', 'onnx', 'openvino', 'tensorrt'],
+      ['auto', 'onnx', 'openvino', 'tensorrt', 'cuda'],
       'Engine that runs the model; auto takes the fastest one that starts',
       {
         default: 'auto',
@@ -34,8 +34,8 @@ export const configSchema = Type.Object(
       },
     ),
     precision: choice(
-      ['auto', 'fp32', 'bf16', 'fp16', 'fp8'],
-      'Arithmetic of the engine; auto takes bf16 where the machine has it and the golden vectors agree, else fp32; fp8 needs TensorRT',
+      ['auto', 'fp32', 'bf16', 'fp16', 'fp8', 'fp8-rowwise'],
+      'Arithmetic of the engine; auto takes bf16 where the machine has it and the golden vectors agree, else fp32; fp8 needs a GPU, fp8-rowwise the engine cuda',
       { default: 'auto', tunable: ['fp32', 'bf16'] },
     ),
     minCosine: Type.Number({

@@ -9,6 +9,7 @@ import { type Cuda, loadCuda } from '../../hardware/ffi/cuda.ts'
 import { KernelCompiler } from '../../hardware/gpu/compiler.ts'
 import { type GpuContext, openGpu } from '../../hardware/gpu/context.ts'
 import { DiskCache } from '../../hardware/gpu/disk-cache.ts'
+import type { NativeLibraries } from '../../hardware/machine/native-libraries.ts'
 import { MatmulLibrary, type MatmulPrecision } from '../../hardware/gpu/matmul.ts'
 import { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { ActivationScales } from '../../model/activation-scales.ts'
@@ -53,18 +54,11 @@ export interface CudaEngineLibraries {
 /** Sequences of one pass. */
 const maxPassSequences = 1024
 
-/** Paths of libcuda, libnvrtc and libcublasLt. */
-export interface CudaEngineLibraryPaths {
-  readonly cuda: string
-  readonly nvrtc: string
-  readonly cublaslt: string
-}
-
 /** openCudaEngine on the libraries at these paths.
  * @param options.cacheFolder where compiled kernels and found algorithms are kept
  * @throws {EmbedError} as openCudaEngine, and ENGINE_UNAVAILABLE for a library that cannot be opened */
 export async function createCudaEngine(
-  options: CudaEngineOptions & { readonly libraries: CudaEngineLibraryPaths; readonly cacheFolder: string },
+  options: CudaEngineOptions & { readonly libraries: NativeLibraries; readonly cacheFolder: string },
 ): Promise<Engine> {
   const { libraries, cacheFolder } = options
   const cuda = openLibrary('cuda', libraries.cuda, loadCuda, "install NVIDIA's driver anew")

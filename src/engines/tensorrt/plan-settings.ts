@@ -41,8 +41,11 @@ function toPlanPrecision(
   precision: Config['precision'],
   spec: Pick<ModelSpec, 'family' | 'files'>,
 ): PlanPrecision {
-  const automatic = canExport(spec) ? 'bf16' : 'fp32'
-  return planPrecisions.find((known) => known === precision) ?? automatic
+  if (precision === 'auto') return canExport(spec) ? 'bf16' : 'fp32'
+  const known = planPrecisions.find((each) => each === precision)
+  if (known !== undefined) return known
+  const reason = `precision is ${precision}; TensorRT takes ${planPrecisions.join(', ')}`
+  throw new EmbedError('CONFIG_INVALID', { reason })
 }
 
 /** @throws {EmbedError} CONFIG_INVALID */

@@ -88,6 +88,12 @@ describe('settings of a plan', () => {
     expect(toPlanSettings(loadConfig(), own).precision).toBe('fp32')
   })
 
+  it("refuse a precision that is not TensorRT's", () => {
+    expect(thrownBy(() => settingsOf({ precision: 'fp8-rowwise' })).message).toContain(
+      'precision is fp8-rowwise; TensorRT takes fp32, bf16, fp16, fp8',
+    )
+  })
+
   it('refuse a tactic source that there is not', () => {
     expect(thrownBy(() => settingsOf({ tacticSources: 'CUBLAS,CUTLASS' })).message).toContain(
       "tacticSources holds 'CUTLASS'; it takes default, or a list of CUBLAS, CUBLAS_LT, CUDNN",

@@ -1,11 +1,11 @@
 /** TensorRT of this machine, opened: where it was found, its version, the driver, the GPU it will use. */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { EmbedError, toReason } from '../../errors.ts'
-import { type Cuda, loadCuda } from '../ffi/cuda.ts'
-import { readOut } from '../ffi/library.ts'
+import { EmbedError } from '../../errors.ts'
+import type { Cuda } from '../ffi/cuda.ts'
 import { loadTensorrt, type Tensorrt, type TensorrtPaths } from '../ffi/tensorrt/tensorrt.ts'
-import { type GpuDevice, readDevice, startCuda } from '../gpu/device.ts'
+import { type GpuDevice, readDevice } from '../gpu/device.ts'
+import { needCudaLibrary, openCudaDriver, openCudaLibrary } from './cuda-driver.ts'
 import { type CudaSearchOptions, findCudaLibrary } from './cuda-libraries.ts'
 
 export interface TensorrtMachine {
@@ -36,25 +36,15 @@ export async function openTensorrt(options: OpenTensorrtOptions): Promise<Tensor
     const fix = `set CUDA_VISIBLE_DEVICES=${deviceId} and deviceId 0 before the process starts`
     throw new EmbedError('GPU_UNAVAILABLE', { reason, fix })
   }
-  const driver = need('libcuda', options.search)
-  const cuda = open(driver.path, loadCuda)
-  await startCuda(cuda)
-  const version = readOut<number>((out) => cuda.cuDriverGetVersion(out))
-  const cudaMajor = Math.floor(version / 1000)
+  const { cuda, cudaMajor, driverVersion, cudaVersion } = await openCudaDriver('tensorrt', options.search)
   const paths = locate(options, cudaMajor)
-  const tensorrt = open(paths.infer, () => loadTensorrt(paths, cuda))
-  return {
-    tensorrt,
-    cuda,
-    device: readDevice(cuda, 0),
-    driverVersion: driver.version,
-    cudaVersion: `${cudaMajor}.${(version % 1000) / 10}`,
-  }
+  const tensorrt = openCudaLibrary('tensorrt', paths.infer, () => loadTensorrt(paths, cuda))
+  return { tensorrt, cuda, device: readDevice(cuda, 0), driverVersion, cudaVersion }
 }
 
 function locate({ library, search }: OpenTensorrtOptions, cudaMajor: number): TensorrtPaths {
   if (library === undefined) {
-    const infer = need('libnvinfer', { ...search, cudaMajor }).path
+    const infer = needCudaLibrary('libnvinfer', { ...search, cudaMajor }).path
     // Two versions must not mix: the parser of the same folder first.
     const onnxParser = findParser(dirname(infer)) ?? findCudaLibrary('libnvonnxparser', search).found?.path
     return { infer, onnxParser }
@@ -79,21 +69,4 @@ function findFile(place: string, name: RegExp): string | undefined {
     .filter((each) => name.test(each))
     .sort((a, b) => b.length - a.length || b.localeCompare(a))
   return longest === undefined ? undefined : join(place, longest)
-}
-
-function need(name: 'libcuda' | 'libnvinfer', search: CudaSearchOptions): { path: string; version: string } {
-  const { found, searched, fix } = findCudaLibrary(name, search)
-  if (found === undefined) throw new EmbedError('LIBRARY_NOT_FOUND', { library: name, searched, fix })
-  return found
-}
-
-function open<Library>(path: string, load: (path: string) => Library): Library {
-  try {
-    return load(path)
-  } catch (cause) {
-    if (cause instanceof EmbedError) throw cause
-    const reason = `${path} cannot be opened: ${toReason(cause)}`
-    const fix = "'akidb-embedding doctor' tells what was found and what is missing"
-    throw new EmbedError('ENGINE_UNAVAILABLE', { engine: 'tensorrt', reason, fix }, { cause })
-  }
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { CpuFeature } from '../../hardware/machine/cpu.ts'
+import type { CudaPrecision } from '../../engines/cuda/precisions.ts'
 import type { PlanPrecision } from '../../engines/tensorrt/plan.ts'
 import { listCandidates } from './start-engine.ts'
 
@@ -8,10 +9,13 @@ const names = (
   features: readonly CpuFeature[],
   hasOpenvino: boolean,
   planPrecisions: readonly PlanPrecision[] = [],
+  nativePrecision?: CudaPrecision,
 ): string[] =>
-  listCandidates(config, { features: new Set(features) }, { hasOpenvino, planPrecisions }).map(
-    ({ name, precision }) => `${name} ${precision}`,
-  )
+  listCandidates(
+    config,
+    { features: new Set(features) },
+    { hasOpenvino, planPrecisions, nativePrecision },
+  ).map(({ name, precision }) => `${name} ${precision}`)
 
 describe('listCandidates', () => {
   it('puts bf16 first where the CPU computes it, fp32 engines behind', () => {
@@ -40,5 +44,16 @@ describe('listCandidates', () => {
     ])
     expect(names({ engine: 'tensorrt', precision: 'auto' }, [], true, ['fp8'])).toEqual(['tensorrt fp8'])
     expect(names({ engine: 'onnx', precision: 'auto' }, [], true, ['fp8'])).toEqual(['onnx fp32'])
+  })
+
+  it('puts the native engine behind the plans and before the CPU, and takes nothing else where it is named', () => {
+    const auto = { engine: 'auto', precision: 'auto' } as const
+    expect(names(auto, [], false, ['fp8'], 'bf16')).toEqual(['tensorrt fp8', 'cuda bf16', 'onnx fp32'])
+    expect(names({ engine: 'cuda', precision: 'fp8-rowwise' }, [], true, ['fp8'], 'fp8-rowwise')).toEqual([
+      'cuda fp8-rowwise',
+    ])
+    expect(names({ engine: 'tensorrt', precision: 'auto' }, [], true, ['fp8'], 'bf16')).toEqual([
+      'tensorrt fp8',
+    ])
   })
 })

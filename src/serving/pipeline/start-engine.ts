@@ -2,6 +2,7 @@
 import type { PipelineConfig } from '../../config/pipeline-config.ts'
 import { createEngine } from '../../engines/create.ts'
 import type { Engine } from '../../engines/engine.ts'
+import type { CudaPrecision } from '../../engines/cuda/precisions.ts'
 import type { PlanPrecision } from '../../engines/tensorrt/plan.ts'
 import { EmbedError, toReason } from '../../errors.ts'
 import { type Cpu, readCpu } from '../../hardware/machine/cpu.ts'
@@ -14,6 +15,7 @@ import { systemClock } from '../batching/clock.ts'
 import { packBatch } from '../batching/packed-batch.ts'
 import { SupervisedEngine } from './engine-supervisor.ts'
 import { checkFinite, compareWithGolden, type Golden, goldenTexts, loadGolden } from './golden.ts'
+import { locateNativeEngine, type NativeEngine } from './native-engine.ts'
 import { canAffordFp32, makeReferenceGolden, maxReferenceWeightBytes } from './reference-golden.ts'
 import type { StartOptions } from './start-pipeline.ts'
 import { locateTensorrt, type TensorrtPlans } from './tensorrt-plans.ts'
@@ -36,6 +38,7 @@ export type GoldenReport =
 
 export type Candidate =
   | { readonly name: 'tensorrt'; readonly precision: PlanPrecision }
+  | { readonly name: 'cuda'; readonly precision: CudaPrecision }
   | { readonly name: 'openvino'; readonly precision: 'bf16' | 'fp16' | 'fp32' }
   | { readonly name: 'onnx'; readonly precision: 'fp32' }
 
@@ -50,19 +53,18 @@ export async function startEngine(
   const notes: string[] = []
   const libraryPath = await locateOpenvino(config, options, notes)
   const tensorrt = await locateTensorrt(spec, config, options, notes)
-  const create = createCreator(spec, config, options, { cpu, libraryPath, tensorrt, notes })
+  const native = await locateNativeEngine(spec, config, options, notes)
+  const create = createCreator(spec, config, options, { cpu, libraryPath, tensorrt, native, notes })
   const candidates = listCandidates(config, cpu, {
     hasOpenvino: libraryPath !== undefined,
     planPrecisions: [...(tensorrt?.plansByPrecision.keys() ?? [])],
+    nativePrecision: native?.precision,
   })
   const golden =
     (await loadGolden(spec, options.cacheDir)) ??
     (await makeReferenceGolden(spec, tokenizer, options.cacheDir, {
       createFp32: () => create({ name: 'onnx', precision: 'fp32' }),
-      createBf16:
-        tensorrt?.plansByPrecision.has('bf16') === true && candidates[0]?.precision !== 'bf16'
-          ? () => create({ name: 'tensorrt', precision: 'bf16' })
-          : undefined,
+      createBf16: chooseBf16Reference(candidates[0], { tensorrt, native }, create),
     }))
   const createChecked = async (candidate: Candidate) => {
     const engine = await create(candidate)
@@ -105,6 +107,7 @@ interface Found {
   readonly cpu: Cpu
   readonly libraryPath: string | undefined
   readonly tensorrt: TensorrtPlans | undefined
+  readonly native: NativeEngine | undefined
   readonly notes: string[]
 }
 
@@ -113,7 +116,7 @@ function createCreator(
   spec: ModelSpec,
   config: PipelineConfig,
   { cacheDir }: StartOptions,
-  { cpu, libraryPath, tensorrt, notes }: Found,
+  { cpu, libraryPath, tensorrt, native, notes }: Found,
 ): (candidate: Candidate) => Promise<Engine> {
   const threads = config.threads ?? cpu.usableCores
   const limits = { maxBatchSize: config.maxBatchSize, maxBatchTokens: config.maxBatchTokens }
@@ -129,6 +132,18 @@ function createCreator(
         onNote: (note) => notes.push(note),
       })
     }
+    if (candidate.name === 'cuda') {
+      return createEngine('cuda', {
+        spec,
+        precision: candidate.precision,
+        scales: native!.scales,
+        libraries: native!.libraries,
+        cacheFolder: cacheDir,
+        maxPassTokens: config.maxBatchTokens,
+        graphs: config.cudaGraphs,
+        warmUpShapes: warmUpShapes.filter(({ tokens }) => tokens <= spec.maxTokens),
+      })
+    }
     const streams = config.streams ?? defaultStreams(threads)
     const shared = { spec, onnxPath: await ensureOnnx(spec, cacheDir), threads, streams, ...limits }
     return candidate.name === 'onnx'
@@ -136,6 +151,26 @@ function createCreator(
       : createEngine('openvino', { ...shared, precision: candidate.precision, libraryPath: libraryPath! })
   }
 }
+
+/** What makes golden vectors of a model too large for fp32; undefined when nothing can, or it is what is to be checked. */
+function chooseBf16Reference(
+  first: Candidate | undefined,
+  { tensorrt, native }: Pick<Found, 'tensorrt' | 'native'>,
+  create: (candidate: Candidate) => Promise<Engine>,
+): (() => Promise<Engine>) | undefined {
+  if (first?.precision === 'bf16') return undefined
+  if (tensorrt?.plansByPrecision.has('bf16') === true)
+    return () => create({ name: 'tensorrt', precision: 'bf16' })
+  return native === undefined ? undefined : () => create({ name: 'cuda', precision: 'bf16' })
+}
+
+/** Common ones: one short, one middling, one long text, and a batch. */
+const warmUpShapes = [
+  { sequences: 1, tokens: 16 },
+  { sequences: 1, tokens: 128 },
+  { sequences: 1, tokens: 512 },
+  { sequences: 8, tokens: 128 },
+] as const
 
 /** TensorRT has no second engine in memory for the rare text that needs it: that runs on the CPU. */
 function atFp32({ name }: Candidate): Candidate {
@@ -173,15 +208,27 @@ function defaultStreams(threads: number): number {
   return Math.min(threads, 8)
 }
 
+/** What was found here. */
+export interface Available {
+  readonly hasOpenvino: boolean
+  /** Of TensorRT's plans of this model, the fastest first. */
+  readonly planPrecisions: readonly PlanPrecision[]
+  /** That the native engine would run at; undefined: it cannot. */
+  readonly nativePrecision: CudaPrecision | undefined
+}
+
 /** What the configuration allows on this machine, fastest first. */
 export function listCandidates(
   config: Pick<PipelineConfig, 'engine' | 'precision'>,
   cpu: Pick<Cpu, 'features'>,
-  { hasOpenvino, planPrecisions }: { hasOpenvino: boolean; planPrecisions: readonly PlanPrecision[] },
+  { hasOpenvino, planPrecisions, nativePrecision }: Available,
 ): Candidate[] {
   const hasBf16 = bf16Features.some((feature) => cpu.features.has(feature))
   const plans = planPrecisions.map((precision): Candidate => ({ name: 'tensorrt', precision }))
+  const native: Candidate[] =
+    nativePrecision === undefined ? [] : [{ name: 'cuda', precision: nativePrecision }]
   if (config.engine === 'tensorrt') return plans
+  if (config.engine === 'cuda') return native
   const all: Candidate[] = [
     { name: 'openvino', precision: 'bf16' },
     { name: 'openvino', precision: 'fp16' },
@@ -194,7 +241,7 @@ export function listCandidates(
     // Without instructions for it bf16 is emulated, and fp16 is slower than fp32 on every CPU measured.
     return precision === 'fp32' || (precision === 'bf16' && hasBf16)
   })
-  return config.engine === 'auto' ? [...plans, ...onCpu] : onCpu
+  return config.engine === 'auto' ? [...plans, ...native, ...onCpu] : onCpu
 }
 
 const bf16Features = ['AMX_BF16', 'AVX512_BF16', 'NEON_BF16'] as const
@@ -205,7 +252,7 @@ async function locateOpenvino(
   options: StartOptions,
   notes: string[],
 ): Promise<string | undefined> {
-  if (config.engine === 'onnx' || config.engine === 'tensorrt') return undefined
+  if (config.engine !== 'auto' && config.engine !== 'openvino') return undefined
   const { cacheDir, signal, onProgress } = options
   const folders = openvinoRuntimeFolders(cacheDir)
   let search = findOpenvinoLibrary({ explicitPath: config.openvinoLibrary, folders })
