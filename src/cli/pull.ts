@@ -1,10 +1,9 @@
 /** pull: fetch a model into the cache and check that it can be served. */
 import { ensureOnnx } from '../model/onnx-file.ts'
-import { pullModel } from '../model/pull.ts'
-import { loadModelSpec } from '../model/spec.ts'
+import { canAffordFp32 } from '../serving/pipeline/reference-golden.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
-import { createProgressBar } from './progress-bar.ts'
+import { fetchModel } from './open-model.ts'
 
 export const pullCommand: Command = {
   name: 'pull',
@@ -17,22 +16,13 @@ export const pullCommand: Command = {
   knobs: ['model', 'revision', 'cacheDir', 'offline', 'hfToken', 'hfEndpoint'],
   flags: {},
   async run(input) {
-    const { config, positionals, signal } = input
-    const cacheDir = chooseCacheDir(input)
-    const bar = createProgressBar(process.stderr)
-    const model = await pullModel(positionals[0] ?? config.model, {
-      cacheDir,
-      offline: config.offline,
-      signal,
-      revision: config.revision,
-      token: config.hfToken,
-      endpoint: config.hfEndpoint,
-      onProgress: (progress) => bar.update(progress),
-    }).finally(() => bar.stop())
-    const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
-    const onnxPath = await ensureOnnx(spec, cacheDir)
+    const { spec, source } = await fetchModel(input)
+    // The file of a large model takes minutes and four bytes a weight: it is made when an engine asks for it.
+    const onnxPath = (await canAffordFp32(spec))
+      ? await ensureOnnx(spec, chooseCacheDir(input))
+      : 'when needed'
     process.stdout.write(
-      `${spec.id} (${model.source}): ${spec.architecture}, ${spec.dimensions} dimensions, ${spec.maxTokens} tokens\n` +
+      `${spec.id} (${source}): ${spec.architecture}, ${spec.dimensions} dimensions, ${spec.maxTokens} tokens\n` +
         `  folder ${spec.folder}\n  onnx   ${onnxPath}\n`,
     )
     return 0
