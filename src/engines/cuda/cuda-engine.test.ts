@@ -53,7 +53,7 @@ const minCosine: Readonly<Record<MatmulPrecision, number>> = { bf16: 0.9995, fp8
 /** As if calibrated: the tiny models' inputs are below 8. */
 const scales = { kind: 'fixed', scale: 8 / 448 } as const
 
-describe.skipIf(!canEmulate)('the native engine, emulated', () => {
+describe.skipIf(!canEmulate)('the native engine, emulated', { timeout: 120_000 }, () => {
   for (const [name, make] of [
     ['BERT', makeBert],
     ['Qwen3', makeQwen3],

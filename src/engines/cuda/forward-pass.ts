@@ -76,7 +76,8 @@ export class Activations {
   constructor(context: ForwardContext, largestInner: number) {
     this.#context = context
     const { precision } = context
-    this.#quantised = precision === 'bf16' ? undefined : this.buffer('quantised', largestInner).handle
+    // buffer() counts values of two bytes: E4M3 has one, a scale four.
+    this.#quantised = precision === 'bf16' ? undefined : this.buffer('quantised', largestInner / 2).handle
     this.#rowScales = precision === 'fp8-rowwise' ? this.buffer('row scales', 2).handle : undefined
   }
 

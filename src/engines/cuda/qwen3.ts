@@ -11,7 +11,7 @@ import { loadQkNormRope, makeRotation } from './kernels/qk-norm-rope.ts'
 import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
 import { loadSwiglu } from './kernels/swiglu.ts'
-import type { LinearCall, LinearInput } from './linear-layers.ts'
+import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
 
 interface Layer {
   readonly attentionNorm: DevicePointer
@@ -62,11 +62,11 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
 
   const activations = new Activations(context, Math.max(hiddenSize, attentionSize, intermediateSize))
   const hidden = activations.buffer('hidden', hiddenSize)
-  const [qkv, attended, gateUp] = [
-    activations.buffer('queries, keys, values', qkvSize).handle,
-    activations.buffer('attended', attentionSize).handle,
-    activations.buffer('gate and up', 2 * intermediateSize).handle,
-  ]
+  // The attention is over when the feed-forward begins: they share their memory.
+  const sharedSize = Math.max(qkvSize + attentionSize, 2 * intermediateSize)
+  const gateUp = activations.buffer('attention, then gate and up', sharedSize).handle
+  const qkv = gateUp
+  const attended = (qkv + BigInt(roundRows(context.maxPassTokens) * qkvSize * 2)) as DevicePointer
   // bf16 rows for the products; FP8 has one buffer for all.
   const normed = precision === 'bf16' ? activations.buffer('normed', hiddenSize).handle : qkv
   const active = precision === 'bf16' ? activations.buffer('active', intermediateSize).handle : qkv

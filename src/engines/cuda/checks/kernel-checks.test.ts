@@ -7,7 +7,8 @@ import { kernelChecks } from './kernel-checks.ts'
 
 const small = kernelChecks.filter(({ size }) => size === 'small')
 
-describe.skipIf(!canEmulate)('kernels, emulated', async () => {
+// A kernel that has changed is compiled first, which a busy machine takes its time for.
+describe.skipIf(!canEmulate)('kernels, emulated', { timeout: 120_000 }, async () => {
   const { gpu, compiler } = await openEmulatedGpu()
   const loader = new KernelLoader(gpu, compiler)
 
