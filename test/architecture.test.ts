@@ -130,6 +130,19 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
     room: 'tuning/tuner/',
     imports: ['errors.ts', 'config/', 'serving/pipeline/', 'tuning/measure/', 'tuning/quality/'],
   },
+  {
+    // It looks at engines and the pipeline from outside.
+    room: 'tuning/profiler/',
+    imports: [
+      'errors.ts',
+      'config/',
+      'telemetry/',
+      'hardware/',
+      'engines/',
+      'serving/pipeline/',
+      'tuning/measure/',
+    ],
+  },
   { room: 'index.ts', imports: ['*'] },
   { room: 'cli/', imports: ['*'] },
 ]
