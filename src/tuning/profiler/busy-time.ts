@@ -60,6 +60,7 @@ function clip(work: readonly Interval[], { startNs, endNs }: Interval): Interval
     .map((each) => ({ startNs: Math.max(each.startNs, startNs), endNs: Math.min(each.endNs, endNs) }))
 }
 
-function sumDurations(intervals: readonly Interval[]): number {
+/** Of all, overlap or not. */
+export function sumDurations(intervals: readonly Interval[]): number {
   return intervals.reduce((sum, { startNs, endNs }) => sum + endNs - startNs, 0)
 }

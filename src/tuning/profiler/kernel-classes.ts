@@ -1,5 +1,6 @@
 /** What a kernel is for, by its name: names are all that cuBLASLt and TensorRT tell of theirs. */
-import type { GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
+import type { GpuActivity } from '../../hardware/gpu/activity.ts'
+import { sumDurations } from './busy-time.ts'
 import { groupBy } from './group-by.ts'
 
 export const kernelClasses = [
@@ -49,12 +50,10 @@ export function classifyKernel(name: string): KernelClass {
 /** One row a class that occurs, the one with the largest time first. */
 export function summariseKernelClasses({ kernels }: Pick<GpuActivity, 'kernels'>): KernelClassRow[] {
   const groups = groupBy(kernels, ({ name }) => classifyKernel(name))
-  const timeOf = (group: readonly Interval[]) =>
-    group.reduce((sum, { startNs, endNs }) => sum + endNs - startNs, 0)
-  const allNs = timeOf(kernels)
+  const allNs = sumDurations(kernels)
   return [...groups]
     .map(([kernelClass, group]) => {
-      const totalNs = timeOf(group)
+      const totalNs = sumDurations(group)
       return {
         kernelClass,
         totalNs,

@@ -1,6 +1,6 @@
 /** Copies by the memories they run between: bytes, speed, share of the GPU's time. */
 import type { GpuActivity, MemcpyRecord, MemoryKind } from '../../hardware/gpu/activity.ts'
-import { listDeviceWork, measureBusyTime } from './busy-time.ts'
+import { listDeviceWork, measureBusyTime, sumDurations } from './busy-time.ts'
 import { groupBy } from './group-by.ts'
 
 export interface MemcpySummaryRow {
@@ -26,7 +26,7 @@ export function summariseMemcpys(
   return [...groups.values()]
     .map((copies) => {
       const totalBytes = copies.reduce((sum, { bytes }) => sum + bytes, 0)
-      const totalNs = copies.reduce((sum, { startNs, endNs }) => sum + endNs - startNs, 0)
+      const totalNs = sumDurations(copies)
       return {
         direction: directionOf(copies[0]!),
         hostMemory: hostMemoryOf(copies[0]!),

@@ -53,7 +53,6 @@ it('kernels by their time on the GPU', () => {
 })
 
 it("API calls under nsys' names", () => {
-  const call = (name: string, ns: number) => ({ name, startNs: 0, endNs: ns, threadId: 1, correlationId: 1 })
   const rows = summariseApiCalls({
     apiCalls: [
       call('cudaLaunchKernel_v7000', 5),
@@ -71,3 +70,7 @@ it('nothing makes no rows; times of zero no NaN', () => {
   expect(summariseTimes([])).toEqual([])
   expect(summariseTimes([{ name: 'k', durationNs: 0 }])[0]!.timePercent).toBe(0)
 })
+
+function call(name: string, durationNs: number) {
+  return { name, startNs: 0, endNs: durationNs, threadId: 1, correlationId: 1 }
+}
