@@ -16,6 +16,7 @@ import type { CountTokens } from '../tuning/measure/workload.ts'
 import { makeScenarios, readLoads } from './bench-scenarios.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command, CommandInput } from './command.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
 
@@ -135,7 +136,11 @@ async function measure(input: CommandInput) {
     }
     let countTokens: CountTokens
     if (servers.length === 0 || flags['in-process'] === true) {
-      const { pipeline, startup } = await startPipeline(config, { cacheDir, signal })
+      const { pipeline, startup } = await startPipeline(config, {
+        cacheDir,
+        signal,
+        cudaSearch: chooseCudaSearch(input),
+      })
       resources.push(pipeline)
       for (const note of startup.notes) process.stderr.write(`${note}\n`)
       const { name, precision } = pipeline.engine.info

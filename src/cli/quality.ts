@@ -6,6 +6,7 @@ import { defaultQualityLimits, formatQuality, judgeQuality } from '../tuning/qua
 import { makeQualityTexts } from '../tuning/quality/quality-texts.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
 
@@ -35,7 +36,11 @@ export const qualityCommand: Command = {
     const texts = makeQualityTexts(count)
     const cacheDir = chooseCacheDir(input)
     const line = createProgressLine(process.stderr)
-    const { pipeline, startup } = await startPipeline(config, { cacheDir, signal })
+    const { pipeline, startup } = await startPipeline(config, {
+      cacheDir,
+      signal,
+      cudaSearch: chooseCudaSearch(input),
+    })
     await using owned = pipeline
     for (const note of startup.notes) process.stderr.write(`${note}\n`)
     const { spec, engine } = owned

@@ -24,9 +24,14 @@ class ManualTimer implements PollTimer {
   }
 }
 
-it('answers at once what is done', async () => {
+it('gives the event loop a turn before it answers, even for what is done', async () => {
   const timer = new ManualTimer()
-  await new CompletionPoller(timer).wait(() => true)
+  let isAnswered = false
+  const waiting = new CompletionPoller(timer).wait(() => true).then(() => (isAnswered = true))
+  await Promise.resolve()
+  expect([isAnswered, timer.kinds]).toEqual([false, ['soon']])
+  await timer.turn()
+  await waiting
   expect(timer.pending).toEqual([])
 })
 
@@ -36,15 +41,15 @@ it('polls every turn for 50 ms, then sleeps between polls, and is still when nob
   let polls = 0
   let isDone = false
   const waiting = poller.wait(() => (polls++, isDone))
-  expect([polls, timer.kinds]).toEqual([1, ['soon']])
+  expect([polls, timer.kinds]).toEqual([0, ['soon']])
   await timer.turn(49)
-  expect([polls, timer.kinds]).toEqual([2, ['soon']])
+  expect([polls, timer.kinds]).toEqual([1, ['soon']])
   await timer.turn(1)
-  expect([polls, timer.kinds]).toEqual([3, ['later']])
+  expect([polls, timer.kinds]).toEqual([2, ['later']])
   isDone = true
   await timer.turn(1)
   await waiting
-  expect([polls, timer.kinds, poller.waiting]).toEqual([4, [], 0])
+  expect([polls, timer.kinds, poller.waiting]).toEqual([3, [], 0])
 })
 
 it('wakes for a new wait while it sleeps, with one loop for all', async () => {

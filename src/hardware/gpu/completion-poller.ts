@@ -44,9 +44,9 @@ export class CompletionPoller {
     return this.#waiters.length
   }
 
-  /** Settles once `isDone` gives true, or rejects with what it throws. */
+  /** Settles once `isDone` gives true, or rejects with what it throws. Always a turn of the event loop later: a row of
+   * batches that are each done at once must not keep it from requests and cancels. */
   async wait(isDone: () => boolean): Promise<void> {
-    if (isDone()) return
     await new Promise<void>((resolve, reject) => {
       this.#waiters.push({ isDone, sinceMs: this.#timer.nowMs(), resolve, reject })
       this.#schedule()
