@@ -87,6 +87,14 @@ const messages = {
     `CUDA's ${d.api} answered ${d.status} ${d.name}: ${d.reason}`,
   NVML_STATUS: (d: { api: string; status: number; reason: string }) =>
     `NVML's ${d.api} answered ${d.status}: ${d.reason}`,
+  CUPTI_STATUS: (d: { api: string; status: number; name: string }) =>
+    `CUPTI's ${d.api} answered ${d.status} ${d.name}`,
+  CUPTI_VERSION: (d: { path: string; version: number; supported: string }) =>
+    `${d.path} has the API version ${d.version}, whose records are not known here; known are ${d.supported}: put one of these first in LD_LIBRARY_PATH ('pip install nvidia-cuda-cupti==13.0.*' brings one), or use --nsys`,
+  PROFILING_NOT_PERMITTED: (d: { api: string; status: number; name: string }) =>
+    `the driver lets only administrators profile: CUPTI's ${d.api} answered ${d.status} ${d.name}; set 'options nvidia NVreg_RestrictProfilingToAdminUsers=0' in /etc/modprobe.d and load the driver anew, or give the process CAP_SYS_ADMIN (docker run --cap-add=SYS_ADMIN)`,
+  PROFILER_BUSY: (d: { holder: string }) =>
+    `another profiler has the GPU: ${d.holder}; end it (Nsight, cuda-gdb, another profile), or use --nsys where this process runs under nsys`,
   NVRTC_STATUS: (d: { api: string; status: number; reason: string }) =>
     `NVRTC's ${d.api} answered ${d.status}: ${d.reason}`,
   KERNEL_NOT_COMPILED: (d: { kernel: string; options: readonly string[]; nvrtc: string; log: string }) =>

@@ -6,7 +6,8 @@ export interface Interval {
   readonly endNs: number
 }
 
-interface DeviceWork extends Interval {
+/** What kernels, copies and fills have in common. */
+export interface DeviceWork extends Interval {
   readonly deviceId: number
   /** CUDA's number of the stream. */
   readonly streamId: number
@@ -62,6 +63,7 @@ export interface ApiRecord extends Interval {
 export interface GpuActivity {
   /** When the recording began, on the clock of performance.now(): places the records beside the host's spans. */
   readonly startedMs: number
+  /** Shorter than was asked for where the memory for records was full. */
   readonly durationNs: number
   /** Each list in order of startNs. */
   readonly kernels: readonly KernelRecord[]
