@@ -64,7 +64,7 @@ describe.skipIf(!canCompile || !existsSync(built))(
     it('starts and stops while others launch', async () => {
       fake.serve()
       try {
-        for (let i = 0; i < 20; i++) {
+        for (let i = 0; i < 6; i++) {
           await recorder.start({ apiCalls: i % 2 === 1 })
           await new Promise((resolve) => setTimeout(resolve, 5))
           const { kernels, droppedRecords } = await recorder.stop()

@@ -131,16 +131,19 @@ export class ActivitySession {
 
   /** C function pointers live as long as the process: made once, for whichever session there is. */
   #callbacks(): Callbacks {
-    current = this
+    owner = {
+      lend: (...places) => this.#lend(...places),
+      takeBack: (buffer, validBytes) => this.#takeBack(buffer, validBytes),
+    }
     callbacks ??= {
       requested: declareCallback(
         c.bufferRequestedPrototype,
-        (buffer: Pointer, bytes: Pointer, maxRecords: Pointer) => current!.#lend(buffer, bytes, maxRecords),
+        (buffer: Pointer, bytes: Pointer, maxRecords: Pointer) => owner.lend(buffer, bytes, maxRecords),
       ),
       completed: declareCallback(
         c.bufferCompletedPrototype,
         (_context: Pointer, _stream: number, buffer: Pointer, _bytes: number, validBytes: number) =>
-          current!.#takeBack(buffer, validBytes),
+          owner.takeBack(buffer, validBytes),
       ),
       // None of its callbacks is ever enabled.
       subscriber: declareCallback(c.subscriberPrototype, () => undefined),
@@ -216,7 +219,10 @@ interface Callbacks {
 }
 
 let callbacks: Callbacks | undefined
-let current: ActivitySession | undefined
+let owner: {
+  lend(buffer: Pointer, bytes: Pointer, maxRecords: Pointer): void
+  takeBack(buffer: Pointer, validBytes: number): void
+}
 
 function checkVersion(cupti: c.Cupti): void {
   const version = readOut<number>((out) => cupti.cuptiGetVersion(out))
