@@ -1,6 +1,7 @@
 /** Records what the GPU does while engines work, by CUPTI on a thread of its own. */
 import { Worker } from 'node:worker_threads'
 import { EmbedError, type ErrorCode, type ErrorDetails, toReason } from '../../errors.ts'
+import { loadLibrary } from '../ffi/library.ts'
 import type { GpuActivity } from './activity.ts'
 import type { RecordingOptions, SessionActivity } from './activity-session.ts'
 
@@ -29,7 +30,9 @@ export class ActivityRecorder implements AsyncDisposable {
   #answer: { resolve(answer: RecorderAnswer): void; reject(error: EmbedError): void } | undefined
   #failure: EmbedError | undefined
 
+  /** @throws {EmbedError} LIBRARY_NOT_FOUND when it cannot be opened */
   constructor({ cuptiPath, createWorker = createActivityThread }: ActivityRecorderOptions) {
+    keepOpen(cuptiPath)
     this.#worker = createWorker({ cuptiPath })
     this.#worker.on('message', (answer: RecorderAnswer) => this.#answer?.resolve(answer))
     this.#worker.on('error', (error) => this.#fail(toReason(error)))
@@ -80,6 +83,17 @@ export class ActivityRecorder implements AsyncDisposable {
   #fail(reason: string): void {
     this.#failure ??= new EmbedError('CUPTI_STATUS', { api: 'thread', status: -1, name: reason })
     this.#answer?.reject(this.#failure)
+  }
+}
+
+/** Libraries that a thread opened are closed when it ends; CUPTI crashes the process when it is closed before that ends. */
+function keepOpen(path: string): void {
+  try {
+    loadLibrary(path)
+  } catch (cause) {
+    const searched = [`${path}: ${toReason(cause)}`]
+    const fix = "install CUPTI anew (pip: nvidia-cuda-cupti); 'akidb-embedding doctor' tells what was found"
+    throw new EmbedError('LIBRARY_NOT_FOUND', { library: 'libcupti', searched, fix }, { cause })
   }
 }
 

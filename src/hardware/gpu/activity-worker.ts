@@ -1,7 +1,7 @@
 /** The thread's side of activity-recorder.ts. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { EmbedError, toReason } from '../../errors.ts'
-import { type Cupti, loadCupti } from '../ffi/cupti.ts'
+import { loadCupti } from '../ffi/cupti.ts'
 import type { RecorderAnswer, RecorderRequest, RecorderStart } from './activity-recorder.ts'
 import { ActivitySession } from './activity-session.ts'
 
@@ -14,7 +14,7 @@ port.on('message', (request: RecorderRequest) => void answer(request))
 
 async function answer(request: RecorderRequest): Promise<void> {
   try {
-    session ??= new ActivitySession(open(cuptiPath))
+    session ??= new ActivitySession(loadCupti(cuptiPath))
     if (request.kind === 'start') {
       await session.start(request.options)
       send({ kind: 'started' })
@@ -26,16 +26,6 @@ async function answer(request: RecorderRequest): Promise<void> {
     const { code, details } =
       error instanceof EmbedError ? error : new EmbedError('INTERNAL', { reason: toReason(error) })
     send({ kind: 'failed', code, details })
-  }
-}
-
-function open(path: string): Cupti {
-  try {
-    return loadCupti(path)
-  } catch (error) {
-    const searched = [`${path}: ${toReason(error)}`]
-    const fix = "install CUPTI anew (pip: nvidia-cuda-cupti); 'akidb-embedding doctor' tells what was found"
-    throw new EmbedError('LIBRARY_NOT_FOUND', { library: 'libcupti', searched, fix })
   }
 }
 
