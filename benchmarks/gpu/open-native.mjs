@@ -57,7 +57,8 @@ export async function openNative({ gpu: ordinal, cache, workspaceMib = 32 }) {
   return { gpu, compiler, matmul, machine }
 }
 
-function pathOf(name, cudaMajor) {
+/** @returns undefined where it is not found */
+export function pathOf(name, cudaMajor) {
   return findCudaLibrary(name, {
     libraryPath: process.env.LD_LIBRARY_PATH,
     cudaHome: process.env.CUDA_HOME,
