@@ -21,6 +21,8 @@ describe('busy time', () => {
       busyNs: 70,
       busyRatio: 0.7,
       gapNs: 30,
+      launchGapNs: 30,
+      hostGapNs: 0,
       gaps: 2,
       medianGapNs: 20,
       longestGapNs: 20,
@@ -30,6 +32,16 @@ describe('busy time', () => {
   it('of a window: work is cut at its ends, the idle time there counts', () => {
     const work = [at(0, 10), at(50, 60), at(95, 120), at(200, 300)]
     expect(measureBusyTime(work, at(5, 105))).toMatchObject({ spanNs: 100, busyNs: 25, gapNs: 75, gaps: 2 })
+  })
+
+  it('tells pauses between kernels from those between batches', () => {
+    const work = [at(0, 1000), at(6000, 7000), at(27_000, 30_000), at(80_000, 90_000)]
+    expect(measureBusyTime(work)).toMatchObject({ gapNs: 75_000, launchGapNs: 25_000, hostGapNs: 50_000 })
+    // The ends of the window are the host's.
+    expect(measureBusyTime([at(5000, 6000)], at(0, 10_000))).toMatchObject({
+      launchGapNs: 0,
+      hostGapNs: 9000,
+    })
   })
 
   it('of nothing is nothing', () => {

@@ -8,12 +8,20 @@ export interface BusyTime {
   readonly busyNs: number
   /** busyNs / spanNs; 0 of nothing. */
   readonly busyRatio: number
+  /** spanNs - busyNs, which is launchGapNs + hostGapNs. */
   readonly gapNs: number
+  /** Of short pauses: from one kernel of a batch to the next. */
+  readonly launchGapNs: number
+  /** Of long ones, and of idle ends of the window: the GPU waits for the host's next batch. */
+  readonly hostGapNs: number
   /** Pauses between work. */
   readonly gaps: number
   readonly medianGapNs: number
   readonly longestGapNs: number
 }
+
+/** A launch takes some 5 us (H100), a turn of a batch on the host 40 us and more. */
+const longestLaunchGapNs = 20_000
 
 /** All that keeps the GPU busy, in order of its start. */
 export function listDeviceWork({
@@ -32,11 +40,14 @@ export function measureBusyTime(work: readonly Interval[], window?: Interval): B
   const busyNs = sumDurations(busy)
   const gaps = busy.slice(1).map(({ startNs }, i) => startNs - busy[i]!.endNs)
   const sorted = gaps.sort((a, b) => a - b)
+  const launchGapNs = gaps.reduce((sum, ns) => (ns <= longestLaunchGapNs ? sum + ns : sum), 0)
   return {
     spanNs,
     busyNs,
     busyRatio: spanNs === 0 ? 0 : busyNs / spanNs,
     gapNs: spanNs - busyNs,
+    launchGapNs,
+    hostGapNs: spanNs - busyNs - launchGapNs,
     gaps: sorted.length,
     medianGapNs: sorted[sorted.length >> 1] ?? 0,
     longestGapNs: sorted.at(-1) ?? 0,
