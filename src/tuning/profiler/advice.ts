@@ -95,7 +95,11 @@ const rules: readonly Rule[] = [
     if (share <= maxUnexpectedShare) return undefined
     const names = strangers.map((each) => `${each.kernelClass} ${percent(each.share, 1)}`).join(', ')
     const reason = `${names} of the kernels' time where ${wanted} was asked for`
-    return { share, text: "see which layers fell back: 'akidb-embedding build' lists them", reason }
+    return {
+      share,
+      text: "see which layers fell back: 'akidb-embedding verify-precision' lists them",
+      reason,
+    }
   },
 
   function lowerPrecision({ classes }) {

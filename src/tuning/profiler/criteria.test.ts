@@ -146,7 +146,7 @@ describe('the advice', () => {
         ]),
       ),
     ).toEqual([
-      "see which layers fell back: 'akidb-embedding build' lists them (BF16 GEMM 10.0 % of the kernels' time where FP8 GEMM was asked for)",
+      "see which layers fell back: 'akidb-embedding verify-precision' lists them (BF16 GEMM 10.0 % of the kernels' time where FP8 GEMM was asked for)",
     ])
     const bf16Workload = { precision: 'bf16', tokensPerBatch: 4096 }
     expect(advice(profileOf([[bf16, 90]]), bf16Workload)[0]).toMatch(/--precision fp8 \(products of 16 bits/)
