@@ -1,10 +1,12 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--work FOLDER] [--cache FOLDER] [--no-search] [--gpu 0] [--out FILE]
+//     [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
-// asked for (default 4b; 8 GB are written below --work, default the system's temporary folder). Needs dist/, an NVIDIA
-// driver, NVRTC and cuBLASLt. A precision that fails is a line that says why; exit code 1 then. One JSON line last.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+// asked for (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
+// they stay there and are used again). --vectors: ids of texts of several lengths and their vectors go to a file, which
+// native_torch.py compares with PyTorch; --rounds 0 for these alone. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A
+// precision that fails is a line that says why; exit code 1 then. One JSON line last.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -21,16 +23,22 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '50' },
     graphs: { type: 'string', default: '64' },
     work: { type: 'string', default: tmpdir() },
+    folder: { type: 'string' },
+    vectors: { type: 'string' },
     cache: { type: 'string' },
     'no-search': { type: 'boolean', default: false },
-    gpu: { type: 'string', default: '0' },
     out: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 })
 if (flags.help) {
-  console.log('see the head of benchmarks/gpu/native.mjs')
+  const head = readFileSync(new URL(import.meta.url), 'utf8').split('\nimport ')[0]
+  console.log(head.replaceAll(/^\/\/ ?/gm, ''))
   process.exit(0)
+}
+if (shapes[flags.shape] === undefined) {
+  console.error(`--shape ${flags.shape} is not known; known are ${Object.keys(shapes).join(', ')}`)
+  process.exit(2)
 }
 const workloads = [
   { sequences: 1, tokens: 16 },
@@ -45,6 +53,8 @@ const precisions = flags.precision.split(',')
 const libraries = findNativeLibraries(flags)
 const folder = mkdtempSync(join(flags.work, 'akidb-native-'))
 const failures = []
+/** By precision, of makeTexts. */
+const vectors = {}
 const record = {
   command: ['node', 'benchmarks/gpu/native.mjs', ...process.argv.slice(2)].join(' '),
   date: new Date().toISOString(),
@@ -55,7 +65,7 @@ const record = {
 }
 
 try {
-  await attempt('truth', checkTruth)
+  if (flags.rounds !== '0') await attempt('truth', checkTruth)
   await attempt('times', measureTimes)
 } finally {
   rmSync(folder, { recursive: true, force: true })
@@ -96,8 +106,8 @@ async function checkTruth() {
 async function measureTimes() {
   const shape = shapes[flags.shape]
   const from = performance.now()
-  const spec = writeSyntheticQwen3(join(folder, flags.shape), shape, 512)
-  console.log(`${flags.shape}: weights written in ${((performance.now() - from) / 1e3).toFixed(1)} s`)
+  const spec = writeSyntheticQwen3(flags.folder ?? join(folder, flags.shape), shape, 512)
+  console.log(`${flags.shape}: weights there after ${((performance.now() - from) / 1e3).toFixed(1)} s`)
   for (const precision of precisions) {
     await attempt(`times at ${precision}`, async () => {
       const openFrom = performance.now()
@@ -113,7 +123,8 @@ async function measureTimes() {
       console.log(
         `${precision} on ${device}, cuBLASLt ${runtimeVersion}: ready in ${readyS.toFixed(1)} s, ${(memoryBytes / 2 ** 20).toFixed(0)} MiB`,
       )
-      for (const workload of workloads) {
+      if (flags.vectors !== undefined) vectors[precision] = await embedTexts(engine, shape)
+      for (const workload of flags.rounds === '0' ? [] : workloads) {
         const result = await measure(engine, workload)
         record.times.push({ precision, ...workload, readyS, memoryBytes, ...result })
         console.log(
@@ -123,6 +134,28 @@ async function measureTimes() {
       await engine[Symbol.asyncDispose]()
     })
   }
+  if (flags.vectors === undefined) return
+  const ids = makeTexts(shape)
+  const activationScale = scales.scale
+  writeFileSync(flags.vectors, JSON.stringify({ shape: flags.shape, activationScale, ids, vectors }))
+  console.log(
+    `next: python3 benchmarks/gpu/native_torch.py --folder ${spec.folder} --vectors ${flags.vectors}`,
+  )
+}
+
+/** Both sides of each step: a row, a tile of the attention, a multiple of the products' rows. */
+function makeTexts({ vocabulary }) {
+  return [1, 5, 16, 64, 65, 150, 512].map((length, i) =>
+    Array.from({ length }, (_, at) => (at * 7919 + i * 104_729 + 11) % vocabulary),
+  )
+}
+
+/** All texts in one batch, by the graph. */
+async function embedTexts(engine, shape) {
+  const batch = pack(makeTexts(shape))
+  for (let i = 0; i < 2; i++) await engine.embed(batch)
+  const { values, dimensions, rows } = await engine.embed(batch)
+  return Array.from({ length: rows }, (_, i) => [...values.subarray(i * dimensions, (i + 1) * dimensions)])
 }
 
 async function measure(engine, { sequences, tokens }) {

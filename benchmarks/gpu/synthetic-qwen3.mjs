@@ -1,5 +1,5 @@
 // A Qwen3 of any size with random weights of realistic scale, as a folder of safetensors; and its forward pass in f64.
-import { mkdirSync, openSync, closeSync, writeSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fromBf16 } from '../../dist/engines/cuda/checks/number-formats.js'
 import { makeNormalBf16 } from '../../dist/engines/cuda/checks/random-values.js'
@@ -47,16 +47,23 @@ function listTensors(shape) {
     add('mlp.down_proj', hidden, intermediate)
   }
   tensors.push(['norm.weight', [hidden]])
-  return tensors.map(([name, size], seed) => ({ name, size, seed }))
+  // What is added to the residual stream is smaller the more layers add, as models are initialised (GPT-2): else 36 layers
+  // would make chaos of every rounding.
+  return tensors.map(([name, size], seed) => ({
+    name,
+    size,
+    seed,
+    factor: /(?:o|down)_proj/.test(name) ? 1 / Math.sqrt(2 * layers) : 1,
+  }))
 }
 
-/** bf16: norms around one, matrices so that a product keeps the scale of its input. */
-function makeTensor({ size, seed }) {
+/** bf16: norms of one, matrices so that a product keeps the scale of its input, times the factor. */
+function makeTensor({ size, seed, factor }) {
   const count = size.reduce((product, each) => product * each, 1)
   if (size.length === 1) return new Uint16Array(count).fill(0x3f80)
   // Four patterns a scale: making numbers would take longer than all else.
-  const key = `${seed % 4} ${size[1]}`
-  const pattern = patterns.get(key) ?? makeNormalBf16(1_000_003, seed % 4, 1 / Math.sqrt(size[1]))
+  const key = `${seed % 4} ${size[1]} ${factor}`
+  const pattern = patterns.get(key) ?? makeNormalBf16(1_000_003, seed % 4, factor / Math.sqrt(size[1]))
   patterns.set(key, pattern)
   const values = new Uint16Array(count)
   for (let at = 0; at < count; at += pattern.length)
@@ -65,7 +72,7 @@ function makeTensor({ size, seed }) {
 }
 const patterns = new Map()
 
-/** Writes the folder. @returns a ModelSpec, without hashing gigabytes */
+/** Writes the folder, or finds it there as it would be. @returns a ModelSpec, without hashing gigabytes */
 export function writeSyntheticQwen3(folder, shape, maxTokens) {
   mkdirSync(folder, { recursive: true })
   const tensors = listTensors(shape)
@@ -80,14 +87,17 @@ export function writeSyntheticQwen3(folder, shape, maxTokens) {
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(header.length))
   const weights = join(folder, 'model.safetensors')
-  const file = openSync(weights, 'w')
-  for (const part of [length, header]) writeSync(file, part)
-  for (const tensor of tensors) {
-    const bytes = Buffer.from(makeTensor(tensor).buffer)
-    for (let at = 0; at < bytes.length;)
-      at += writeSync(file, bytes, at, Math.min(bytes.length - at, 1 << 30))
+  const fileBytes = length.length + header.length + end
+  if (statSync(weights, { throwIfNoEntry: false })?.size !== fileBytes) {
+    const file = openSync(weights, 'w')
+    for (const part of [length, header]) writeSync(file, part)
+    for (const tensor of tensors) {
+      const bytes = Buffer.from(makeTensor(tensor).buffer)
+      for (let at = 0; at < bytes.length;)
+        at += writeSync(file, bytes, at, Math.min(bytes.length - at, 1 << 30))
+    }
+    closeSync(file)
   }
-  closeSync(file)
   const config = join(folder, 'config.json')
   writeFileSync(
     config,
