@@ -28,7 +28,7 @@ import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
 import { Matmul } from '../../dist/hardware/gpu/matmul.js'
 import { listDeviceWork, measureBusyTime } from '../../dist/tuning/profiler/busy-time.js'
 import * as format from '../../dist/tuning/profiler/format-profile.js'
-import { summariseKernelClasses } from '../../dist/tuning/profiler/kernel-classes.js'
+import { classifyTimes } from '../../dist/tuning/profiler/kernel-classes.js'
 import { summariseMemcpys } from '../../dist/tuning/profiler/memcpy-summary.js'
 import { summariseApiCalls, summariseKernels } from '../../dist/tuning/profiler/time-summary.js'
 import { findNativeLibraries, openNative, pathOf } from './open-native.mjs'
@@ -225,7 +225,7 @@ async function profileWorkload({ name, engine, events, vocabulary, workload: [se
     medianGapUs: median(batches.map(({ medianGapNs }) => medianGapNs / 1e3)),
     gapMsPerBatch: median(batches.map(({ gapNs }) => gapNs / 1e6)),
     droppedRecords: activity.droppedRecords,
-    classes: summariseKernelClasses(inWindow),
+    classes: classifyTimes(kernels),
     memcpys: summariseMemcpys(inWindow),
     kernels: kernels.map((row) => ({ ...row, usPerBatch: row.totalNs / 1e3 / count })),
   }

@@ -1,7 +1,7 @@
 /** A recording's sums: what the tables show, the criteria judge and the JSON keeps. */
 import type { GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
 import { type BusyTime, listDeviceWork, measureBusyTime } from './busy-time.ts'
-import { type KernelClassRow, summariseKernelClasses } from './kernel-classes.ts'
+import { classifyTimes, type KernelClassRow } from './kernel-classes.ts'
 import { type MemcpySummaryRow, summariseMemcpys } from './memcpy-summary.ts'
 import { summariseApiCalls, summariseKernels, type TimeSummaryRow } from './time-summary.ts'
 
@@ -21,10 +21,11 @@ export interface GpuProfile {
 /** @param window of the workload, on the recording's clock; default: from the first work to the last */
 export function summariseGpu(activity: GpuActivity, window?: Interval): GpuProfile {
   const { kernels, droppedRecords } = activity
+  const rows = summariseKernels(activity)
   return {
     busy: measureBusyTime(listDeviceWork(activity), window),
-    kernels: summariseKernels(activity),
-    classes: summariseKernelClasses(activity),
+    kernels: rows,
+    classes: classifyTimes(rows),
     memcpys: summariseMemcpys(activity),
     apiCalls: summariseApiCalls(activity),
     graphRatio:

@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { classifyKernel, summariseKernelClasses } from './kernel-classes.ts'
+import { classifyKernel, classifyTimes } from './kernel-classes.ts'
+import { summariseKernels } from './time-summary.ts'
 import { makeActivity, makeKernel } from '../../../test/fixtures/gpu-activity.ts'
 
 describe('a kernel of', () => {
@@ -63,9 +64,9 @@ it('classes by their share of the kernels’ time', () => {
     makeKernel({ name: 'nvjet_qqtst_b', startNs: 50, endNs: 70 }),
     makeKernel({ name: 'flash_attention', startNs: 70, endNs: 100 }),
   ]
-  expect(summariseKernelClasses(makeActivity({ kernels }))).toEqual([
+  expect(classifyTimes(summariseKernels(makeActivity({ kernels })))).toEqual([
     { kernelClass: 'FP8 GEMM', totalNs: 70, instances: 2, share: 0.7 },
     { kernelClass: 'attention', totalNs: 30, instances: 1, share: 0.3 },
   ])
-  expect(summariseKernelClasses(makeActivity())).toEqual([])
+  expect(classifyTimes([])).toEqual([])
 })

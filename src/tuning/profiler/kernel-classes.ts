@@ -1,7 +1,6 @@
 /** What a kernel is for, by its name: names are all that cuBLASLt and TensorRT tell of theirs. */
-import type { GpuActivity } from '../../hardware/gpu/activity.ts'
-import { sumDurations } from './busy-time.ts'
 import { groupBy } from './group-by.ts'
+import type { TimeSummaryRow } from './time-summary.ts'
 
 export const kernelClasses = [
   'FP8 GEMM',
@@ -48,20 +47,19 @@ export function classifyKernel(name: string): KernelClass {
 }
 
 /** One row a class that occurs, the one with the largest time first. */
-export function summariseKernelClasses({ kernels }: Pick<GpuActivity, 'kernels'>): KernelClassRow[] {
-  const groups = groupBy(kernels, ({ name }) => classifyKernel(name))
-  const allNs = sumDurations(kernels)
-  return [...groups]
+export function classifyTimes(rows: readonly TimeSummaryRow[]): KernelClassRow[] {
+  const allNs = sumTotals(rows)
+  return [...groupBy(rows, ({ name }) => classifyKernel(name))]
     .map(([kernelClass, group]) => {
-      const totalNs = sumDurations(group)
-      return {
-        kernelClass,
-        totalNs,
-        instances: group.length,
-        share: allNs === 0 ? 0 : totalNs / allNs,
-      }
+      const totalNs = sumTotals(group)
+      const instances = group.reduce((sum, row) => sum + row.instances, 0)
+      return { kernelClass, totalNs, instances, share: allNs === 0 ? 0 : totalNs / allNs }
     })
     .sort((a, b) => b.totalNs - a.totalNs)
+}
+
+function sumTotals(rows: readonly TimeSummaryRow[]): number {
+  return rows.reduce((sum, { totalNs }) => sum + totalNs, 0)
 }
 
 /** What the product multiplies: the first type in the name, for that of A stands before those of B and of the sum. */
