@@ -62,7 +62,7 @@ function splitReports(text: string): CsvRow[][] {
     const length = rest.findIndex((each) => !/^"?[\d.]/.test(each))
     const rows = rest.slice(0, length === -1 ? rest.length : length)
     if (rows.length === 0) return []
-    return [parse([line, ...rows].join('\n'), { columns: true })]
+    return [parse<CsvRow>([line, ...rows].join('\n'), { columns: true })]
   })
 }
 
