@@ -4,6 +4,7 @@ import { thrownBy } from '../../../test/fakes/failure.ts'
 import { classifyTimes } from './kernel-classes.ts'
 import { nsysProfileArguments, nsysStatsArguments, parseNsysStats } from './nsys.ts'
 
+/** The layout is that of nsys 2025.1, the figures are made up. */
 const stats = readFileSync(new URL('../../../test/fixtures/nsys-stats.csv', import.meta.url), 'utf8')
 
 describe('nsys stats', () => {
