@@ -20,16 +20,19 @@ import { makeRandom } from '../../dist/engines/cuda/checks/random-values.js'
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
 import { loadPlan } from '../../dist/engines/tensorrt/loaded-plan.js'
 import { createTensorrtEngine } from '../../dist/engines/tensorrt/tensorrt-engine.js'
+import { loadCuda } from '../../dist/hardware/ffi/cuda.js'
+import { readOut } from '../../dist/hardware/ffi/library.js'
 import { Runtime } from '../../dist/hardware/ffi/tensorrt/runtime.js'
 import { loadTensorrt } from '../../dist/hardware/ffi/tensorrt/tensorrt.js'
 import { ActivityRecorder } from '../../dist/hardware/gpu/activity-recorder.js'
 import { openGpu } from '../../dist/hardware/gpu/context.js'
 import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
 import { Matmul } from '../../dist/hardware/gpu/matmul.js'
+import { adviseGpu } from '../../dist/tuning/profiler/advice.js'
 import { listDeviceWork, measureBusyTime } from '../../dist/tuning/profiler/busy-time.js'
+import { judgeGpu } from '../../dist/tuning/profiler/criteria.js'
 import * as format from '../../dist/tuning/profiler/format-profile.js'
-import { classifyTimes } from '../../dist/tuning/profiler/kernel-classes.js'
-import { summariseMemcpys } from '../../dist/tuning/profiler/memcpy-summary.js'
+import { cutActivity, summariseGpu } from '../../dist/tuning/profiler/gpu-profile.js'
 import { summariseApiCalls, summariseKernels } from '../../dist/tuning/profiler/time-summary.js'
 import { findNativeLibraries, openNative, pathOf } from './open-native.mjs'
 import { SpanEvents } from './span-events.mjs'
@@ -77,11 +80,12 @@ const record = {
   failures,
 }
 
-const libraries = findNativeLibraries({ cache: cacheFolder })
-const cuptiPath = pathOf('libcupti', Math.floor(libraries.driverVersion / 1000))
+const cuda = loadCuda(pathOf('libcuda') ?? 'libcuda.so.1')
+const driverVersion = readOut((out) => cuda.cuDriverGetVersion(out))
+const cuptiPath = pathOf('libcupti', Math.floor(driverVersion / 1000))
 if (cuptiPath === undefined) throw new Error('libcupti was not found: set LD_LIBRARY_PATH to its folder')
 record.cupti = cuptiPath
-console.log(`CUPTI ${cuptiPath}, CUDA ${libraries.driverVersion / 1000}`)
+console.log(`CUPTI ${cuptiPath}, CUDA ${driverVersion / 1000}`)
 const recorder = new ActivityRecorder({ cuptiPath })
 
 if (flags.torch) await attempt('product beside PyTorch', compareWithTorch)
@@ -98,8 +102,9 @@ console.log(save())
 process.exit(failures.length === 0 ? 0 : 1)
 
 async function profileNative(shape) {
+  const libraries = findNativeLibraries({ cache: cacheFolder })
   const spec = writeSyntheticQwen3(join(folder, shape), shapes[shape], 512)
-  const open = (precision, graphs, cuda) =>
+  const open = (precision, graphs, driver) =>
     openCudaEngine(
       {
         spec,
@@ -109,22 +114,22 @@ async function profileNative(shape) {
         warmUpShapes: workloads.map(([sequences, tokens]) => ({ sequences, tokens })),
         algorithmCache: new DiskCache(join(cacheFolder, 'algorithms')),
       },
-      { ...libraries, cuda },
+      { ...libraries, cuda: driver },
     )
   for (const precision of flags.precision.split(',')) {
-    const events = new SpanEvents(libraries.cuda)
+    const events = new SpanEvents(cuda)
     const engine = await open(precision, 64, events.cuda)
     record.gpu = engine.info.device
     const name = `native ${shape} ${precision}`
     const { vocabulary } = shapes[shape]
     for (const workload of workloads) {
-      const run = await profileWorkload({ name, engine, events, vocabulary, workload })
+      const run = await profileWorkload({ name, engine, precision, events, vocabulary, workload })
       run.gemmTflops = gemmTflops(shapes[shape], workload, run)
       console.log(`products: ${run.gemmTflops.toFixed(0)} TFLOPS by their own time`)
     }
     await engine[Symbol.asyncDispose]()
     if (flags.plain) {
-      const plain = await open(precision, 0, libraries.cuda)
+      const plain = await open(precision, 0, cuda)
       for (const workload of workloads)
         await compareKernelCounts({ name, engine: plain, vocabulary, workload })
       await plain[Symbol.asyncDispose]()
@@ -134,7 +139,6 @@ async function profileNative(shape) {
 }
 
 async function profileTensorrt() {
-  const { cuda } = libraries
   const gpu = await openGpu(cuda, { ordinal: Number(flags.gpu) })
   const files = { infer: pathOf('libnvinfer') ?? 'libnvinfer.so.10', onnxParser: pathOf('libnvonnxparser') }
   const tensorrt = loadTensorrt(files, cuda)
@@ -162,14 +166,28 @@ async function profileTensorrt() {
     const [sequences, tokens] = workload
     if (sequences > engine.info.maxBatchSize || tokens > engine.info.maxTokens) continue
     const vocabulary = Number(flags.vocabulary)
-    await profileWorkload({ name: 'tensorrt', engine, events, vocabulary, workload })
+    await profileWorkload({
+      name: 'tensorrt',
+      engine,
+      precision: flags.precision,
+      events,
+      vocabulary,
+      workload,
+    })
   }
   await engine[Symbol.asyncDispose]()
   gpu[Symbol.dispose]()
 }
 
 /** Times without a recording and with one, then the records of some batches with events around each. */
-async function profileWorkload({ name, engine, events, vocabulary, workload: [sequences, tokens] }) {
+async function profileWorkload({
+  name,
+  engine,
+  precision,
+  events,
+  vocabulary,
+  workload: [sequences, tokens],
+}) {
   const title = `${name}, ${sequences} x ${tokens}`
   console.log(`\n== ${title}`)
   const batch = makeBatch(sequences, tokens, vocabulary)
@@ -195,19 +213,19 @@ async function profileWorkload({ name, engine, events, vocabulary, workload: [se
   const activity = await recorder.stop()
   // The clocks of CPU and GPU agree to some microseconds: a batch begins where the one before was over for the host.
   const bounds = [host[0].startMs - 0.1, ...host.map(({ endMs }) => endMs)].map((ms) => toNs(activity, ms))
-  const inWindow = ofWindow(activity, bounds[0], bounds.at(-1))
+  const inWindow = cutActivity(activity, host[0].startMs - 0.1, host.at(-1).endMs)
   const work = listDeviceWork(inWindow)
   const batches = host.map(({ startMs, endMs, eventMs }, i) => {
     const own = work.filter(({ startNs }) => startNs >= bounds[i] && startNs < bounds[i + 1])
     return { eventMs, wallMs: endMs - startMs, ...measureBusyTime(own) }
   })
-  const busy = measureBusyTime(work, { startNs: toNs(activity, host[0].startMs), endNs: bounds.at(-1) })
+  const profile = summariseGpu(inWindow, { startNs: toNs(activity, host[0].startMs), endNs: bounds.at(-1) })
+  const { busy, kernels } = profile
   const spanMs = median(batches.map(({ spanNs }) => spanNs / 1e6))
   const withEvents = batches.filter(({ eventMs }) => eventMs !== undefined)
   const eventMs = withEvents.length === 0 ? undefined : median(withEvents.map((each) => each.eventMs))
   const spanRatio =
     eventMs === undefined ? undefined : median(withEvents.map((each) => each.spanNs / 1e6 / each.eventMs))
-  const kernels = summariseKernels(inWindow)
   const run = {
     name,
     sequences,
@@ -220,13 +238,15 @@ async function profileWorkload({ name, engine, events, vocabulary, workload: [se
     busyWithinBatch: median(batches.map(({ busyRatio }) => busyRatio)),
     utilisation: busy.busyRatio,
     kernelsPerBatch: inWindow.kernels.length / count,
-    graphShare: inWindow.kernels.filter(({ graph }) => graph !== undefined).length / inWindow.kernels.length,
+    graphRatio: profile.graphRatio,
     kernelMsPerBatch: kernels.reduce((sum, { totalNs }) => sum + totalNs, 0) / 1e6 / count,
     medianGapUs: median(batches.map(({ medianGapNs }) => medianGapNs / 1e3)),
     gapMsPerBatch: median(batches.map(({ gapNs }) => gapNs / 1e6)),
     droppedRecords: activity.droppedRecords,
-    classes: classifyTimes(kernels),
-    memcpys: summariseMemcpys(inWindow),
+    classes: profile.classes,
+    memcpys: profile.memcpys,
+    criteria: judgeGpu(profile, { precision, tokensPerBatch: sequences * tokens }),
+    advice: adviseGpu(profile, { precision, tokensPerBatch: sequences * tokens }),
     kernels: kernels.map((row) => ({ ...row, usPerBatch: row.totalNs / 1e3 / count })),
   }
   record.runs.push(run)
@@ -236,13 +256,16 @@ async function profileWorkload({ name, engine, events, vocabulary, workload: [se
       `events ${eventMs.toFixed(3)} ms, the records' span ${spanMs.toFixed(3)} ms = ${(100 * spanRatio).toFixed(1)} %`,
     )
   console.log(
-    `${run.kernelsPerBatch} kernels a batch, ${(100 * run.graphShare).toFixed(0)} % of them in graphs`,
+    `${run.kernelsPerBatch} kernels a batch, ${(100 * run.graphRatio).toFixed(0)} % of them in graphs`,
   )
   console.log(
     `${format.formatBusyTime(busy)}; within a batch ${(100 * run.busyWithinBatch).toFixed(1)} %, pauses ${run.gapMsPerBatch.toFixed(3)} ms`,
   )
   console.log(`\n${format.formatKernelClasses(run.classes)}\n\n${format.formatMemcpys(run.memcpys)}`)
   console.log(`\n${format.formatTimes(kernels, Number(flags.rows))}`)
+  for (const { name: criterion, value, target, isMet } of run.criteria)
+    console.log(`${isMet ? 'pass' : 'FAIL'}  ${criterion}: ${value} (${target})`)
+  for (const { text, reason } of run.advice) console.log(`next: ${text}; ${reason}`)
   check(`${title}: there are kernels`, kernels.length > 0)
   check(`${title}: no record is dropped`, activity.droppedRecords === 0, `${activity.droppedRecords}`)
   if (spanRatio !== undefined)
@@ -348,13 +371,6 @@ async function compareWithTorch() {
     check("the product's medians agree within 5 %", Math.abs(ratio - 1) < 0.05, `${ratio}`)
   else console.log('  not the same kernel: their times need not agree')
   save()
-}
-
-/** What started between two moments. */
-function ofWindow(activity, startNs, endNs) {
-  const own = (items) => items.filter((item) => item.startNs >= startNs && item.startNs < endNs)
-  const { kernels, memcpys, memsets } = activity
-  return { ...activity, kernels: own(kernels), memcpys: own(memcpys), memsets: own(memsets) }
 }
 
 function toNs({ startedMs }, ms) {
