@@ -87,6 +87,7 @@ if (cuptiPath === undefined) throw new Error('libcupti was not found: set LD_LIB
 record.cupti = cuptiPath
 console.log(`CUPTI ${cuptiPath}, CUDA ${driverVersion / 1000}`)
 const recorder = new ActivityRecorder({ cuptiPath })
+let hasRecorded = false
 
 if (flags.torch) await attempt('product beside PyTorch', compareWithTorch)
 if (!flags['no-engine']) {
@@ -194,7 +195,10 @@ async function profileWorkload({
   const count = Math.max(5, Math.round(Number(flags.batches) / (sequences >= 8 ? 4 : 1)))
   const embed = () => engine.embed(batch, { normalize: false })
   for (let i = 0; i < 5; i++) await embed()
-  const overhead = await measureOverhead(embed, count)
+  const untouchedMs = hasRecorded ? undefined : median(await repeat(count, () => timed(embed)))
+  const overhead = { untouchedMs, ...(await measureOverhead(embed, count)) }
+  if (untouchedMs !== undefined)
+    console.log(`p50 ${untouchedMs.toFixed(3)} ms before the first recording of the process`)
   console.log(
     `p50 ${overhead.offMs.toFixed(3)} ms; while recorded ${overhead.onMs.toFixed(3)} ms, ${(100 * overhead.ratio - 100).toFixed(1)} % more`,
   )
@@ -277,6 +281,7 @@ async function profileWorkload({
 
 async function measureOverhead(embed, count) {
   const [off, on] = [[], []]
+  hasRecorded = true
   for (let round = 0; round < Number(flags.rounds); round++) {
     for (let i = 0; i < count; i++) off.push(await timed(embed))
     await recorder.start()
@@ -323,6 +328,7 @@ async function compareKernelCounts({ name, engine, vocabulary, workload: [sequen
 
 /** The product of Qwen3-4B's queries, keys and values for 512 tokens, cuBLASLt's first choice: PyTorch takes it too. */
 async function compareWithTorch() {
+  hasRecorded = true
   const [rows, columns, inner, count] = [512, 6144, 2560, 200]
   const { gpu, compiler, matmul: library } = await openNative({ gpu: flags.gpu, cache: cacheFolder })
   const bench = new KernelBench(new KernelLoader(gpu, compiler), { rounds: 0 })

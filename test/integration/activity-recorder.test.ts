@@ -1,5 +1,7 @@
 /** The recorder's thread: the compiled worker of dist/, since Node 20 runs no TypeScript in a thread. */
+import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type * as Recorder from '../../src/hardware/gpu/activity-recorder.ts'
 import { compileFakeCupti, type FakeCupti } from '../fakes/fake-cupti.ts'
@@ -95,6 +97,20 @@ describe.skipIf(!canCompile || !existsSync(built))(
       expect(() => new ActivityRecorder({ cuptiPath: '/nowhere/libcupti.so.13' })).toThrow(
         /libcupti was not found.*\n.*\/nowhere\/libcupti\.so\.13: /,
       )
+    })
+
+    it('its process ends by itself, CUPTI still at work', async () => {
+      const script = `
+        const { ActivityRecorder } = await import(${JSON.stringify(built.href)})
+        const recorder = new ActivityRecorder({ cuptiPath: ${JSON.stringify(fake.path)} })
+        await recorder.start()
+        await recorder.stop()
+        console.log('recorded')`
+      const run = promisify(execFile)
+      const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], {
+        timeout: 20_000,
+      })
+      expect(stdout).toBe('recorded\n')
     })
 
     it('one disposed of records no more', async () => {

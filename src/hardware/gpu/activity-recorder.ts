@@ -1,7 +1,7 @@
 /** Records what the GPU does while engines work, by CUPTI on a thread of its own. */
 import { Worker } from 'node:worker_threads'
 import { EmbedError, type ErrorCode, type ErrorDetails, toReason } from '../../errors.ts'
-import { loadLibrary } from '../ffi/library.ts'
+import { keepLibraryOpen } from '../ffi/keep-open.ts'
 import type { GpuActivity } from './activity.ts'
 import type { RecordingOptions, SessionActivity } from './activity-session.ts'
 
@@ -86,10 +86,10 @@ export class ActivityRecorder implements AsyncDisposable {
   }
 }
 
-/** Libraries that a thread opened are closed when it ends; CUPTI crashes the process when it is closed before that ends. */
+/** CUPTI's own threads live as long as the process. */
 function keepOpen(path: string): void {
   try {
-    loadLibrary(path)
+    keepLibraryOpen(path)
   } catch (cause) {
     const searched = [`${path}: ${toReason(cause)}`]
     const fix = "install CUPTI anew (pip: nvidia-cuda-cupti); 'akidb-embedding doctor' tells what was found"
