@@ -33,6 +33,7 @@ import { listDeviceWork, measureBusyTime } from '../../dist/tuning/profiler/busy
 import { judgeGpu } from '../../dist/tuning/profiler/criteria.js'
 import * as format from '../../dist/tuning/profiler/format-profile.js'
 import { cutActivity, summariseGpu } from '../../dist/tuning/profiler/gpu-profile.js'
+import { formatProductRate, rateProducts } from '../../dist/tuning/profiler/product-rate.js'
 import { summariseApiCalls, summariseKernels } from '../../dist/tuning/profiler/time-summary.js'
 import { findNativeLibraries, openNative, pathOf } from './open-native.mjs'
 import { SpanEvents } from './span-events.mjs'
@@ -125,8 +126,16 @@ async function profileNative(shape) {
     const { vocabulary } = shapes[shape]
     for (const workload of workloads) {
       const run = await profileWorkload({ name, engine, precision, events, vocabulary, workload })
-      run.gemmTflops = gemmTflops(shapes[shape], workload, run)
-      console.log(`products: ${run.gemmTflops.toFixed(0)} TFLOPS by their own time`)
+      const bytesPerWeight = precision === 'bf16' ? 2 : 1
+      const linearWeights = countWeights(shapes[shape])
+      const tokens = workload[0] * workload[1] * run.batches
+      run.products = rateProducts(run.classes, {
+        linearWeights,
+        bytesPerWeight,
+        tokens,
+        batches: run.batches,
+      })
+      if (run.products !== undefined) console.log(formatProductRate(run.products))
     }
     await engine[Symbol.asyncDispose]()
     if (flags.plain) {
@@ -383,17 +392,9 @@ function toNs({ startedMs }, ms) {
   return (ms - startedMs) * 1e6
 }
 
-/** Products of a pass: two operations a weight and token, attention's own left out. */
-function gemmTflops(
-  { layers, hidden, heads, kvHeads, headSize, intermediate },
-  [sequences, tokens],
-  { classes, batches },
-) {
-  const weights = layers * hidden * ((2 * heads + 2 * kvHeads) * headSize + 3 * intermediate)
-  const gemmNs = classes
-    .filter(({ kernelClass }) => kernelClass.includes('GEMM'))
-    .reduce((sum, { totalNs }) => sum + totalNs, 0)
-  return (2 * weights * sequences * tokens * batches) / gemmNs / 1e3
+/** Numbers in the linear layers. */
+function countWeights({ layers, hidden, heads, kvHeads, headSize, intermediate }) {
+  return layers * hidden * ((2 * heads + 2 * kvHeads) * headSize + 3 * intermediate)
 }
 
 function makeBatch(sequences, tokens, vocabulary) {
