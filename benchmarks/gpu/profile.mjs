@@ -12,6 +12,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { openCudaEngine } from '../../dist/engines/cuda/cuda-engine.js'
@@ -215,6 +216,7 @@ async function profileWorkload({
 
   await recorder.start()
   await embed()
+  await sleep(2)
   const host = []
   for (let i = 0; i < count; i++) {
     events.begin()
@@ -225,8 +227,8 @@ async function profileWorkload({
   }
   const activity = await recorder.stop()
   // The clocks of CPU and GPU agree to some microseconds: a batch begins where the one before was over for the host.
-  const bounds = [host[0].startMs - 0.1, ...host.map(({ endMs }) => endMs)].map((ms) => toNs(activity, ms))
-  const inWindow = cutActivity(activity, host[0].startMs - 0.1, host.at(-1).endMs)
+  const bounds = [host[0].startMs - 1, ...host.map(({ endMs }) => endMs)].map((ms) => toNs(activity, ms))
+  const inWindow = cutActivity(activity, host[0].startMs - 1, host.at(-1).endMs)
   const work = listDeviceWork(inWindow)
   const batches = host.map(({ startMs, endMs, eventMs }, i) => {
     const own = work.filter(({ startNs }) => startNs >= bounds[i] && startNs < bounds[i + 1])

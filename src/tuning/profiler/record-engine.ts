@@ -1,4 +1,5 @@
 /** Batches on an engine with the GPU's records of just them. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Engine, PackedBatch } from '../../engines/engine.ts'
 import { EmbedError } from '../../errors.ts'
 import type { GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
@@ -27,8 +28,8 @@ export interface EngineRecording {
   readonly tokensPerBatch: number
 }
 
-/** What the clocks of CPU and GPU may disagree by; before the first iteration the GPU is idle. */
-const clockSlackMs = 0.1
+/** More than the clocks of CPU and GPU disagree by: the GPU rests twice as long before the first iteration. */
+const clockSlackMs = 1
 
 /** @throws {EmbedError} WORKLOAD_INVALID when there is nothing to run, what the engine throws, and as recorder.start */
 export async function recordEngine(
@@ -51,6 +52,7 @@ export async function recordEngine(
   let recorded: GpuActivity
   try {
     await run(1) // the first launches after a start are not what others cost
+    await sleep(2 * clockSlackMs)
     spans = await run(iterations)
   } finally {
     recorded = await recorder.stop()
