@@ -1,8 +1,8 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
+//     [--pass-tokens 16384] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
-// asked for (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
+// asked for, with the memory of the whole GPU after each (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
 // they stay there and are used again). --vectors: ids of texts of several lengths and their vectors go to a file, which
 // native_torch.py compares with PyTorch; --rounds 0 for these alone. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A
 // precision that fails is a line that says why; exit code 1 then. One JSON line last.
@@ -22,6 +22,7 @@ const { values: flags } = parseArgs({
     precision: { type: 'string', default: 'fp8-rowwise,fp8,bf16' },
     rounds: { type: 'string', default: '50' },
     graphs: { type: 'string', default: '64' },
+    'pass-tokens': { type: 'string', default: '16384' },
     work: { type: 'string', default: tmpdir() },
     folder: { type: 'string' },
     vectors: { type: 'string' },
@@ -113,6 +114,7 @@ async function measureTimes() {
       const openFrom = performance.now()
       const engine = await open(spec, precision, {
         graphs: Number(flags.graphs),
+        maxPassTokens: Number(flags['pass-tokens']),
         warmUpShapes: flags['no-search'] ? [] : workloads,
         ...(flags.cache === undefined
           ? {}
@@ -126,11 +128,18 @@ async function measureTimes() {
       if (flags.vectors !== undefined) vectors[precision] = await embedTexts(engine, shape)
       for (const workload of flags.rounds === '0' ? [] : workloads) {
         const result = await measure(engine, workload)
-        record.times.push({ precision, ...workload, readyS, memoryBytes, ...result })
+        const memoryMib = readMemory(engine)
+        record.times.push({ precision, ...workload, readyS, memoryBytes, ...result, memoryMib })
         console.log(
-          `  ${workload.sequences} x ${workload.tokens}: p50 ${result.p50Ms.toFixed(2)} ms, p95 ${result.p95Ms.toFixed(2)} ms, ${result.textsPerSecond.toFixed(0)} texts/s, CPU ${result.cpuMs.toFixed(2)} ms`,
+          `  ${workload.sequences} x ${workload.tokens}: p50 ${result.p50Ms.toFixed(2)} ms, p95 ${result.p95Ms.toFixed(2)} ms, ${result.textsPerSecond.toFixed(0)} texts/s, CPU ${result.cpuMs.toFixed(2)} ms; ${memoryMib.used} MiB of the GPU`,
         )
       }
+      const { used, ...split } = readMemory(engine)
+      console.log(
+        `  of ${used} MiB: ${Object.entries(split)
+          .map((each) => each.join(' '))
+          .join(', ')}`,
+      )
       await engine[Symbol.asyncDispose]()
     })
   }
@@ -156,6 +165,23 @@ async function embedTexts(engine, shape) {
   for (let i = 0; i < 2; i++) await engine.embed(batch)
   const { values, dimensions, rows } = await engine.embed(batch)
   return Array.from({ length: rows }, (_, i) => [...values.subarray(i * dimensions, (i + 1) * dimensions)])
+}
+
+function mib(bytes) {
+  return Math.round(bytes / 2 ** 20)
+}
+
+/** What is used of the whole GPU, whoever uses it, and by what. The driver: its context, kernels, graphs, fragments. */
+function readMemory({ memory }) {
+  const [free, total] = [[null], [null]]
+  libraries.cuda.cuMemGetInfo_v2(free, total)
+  const used = mib(total[0] - free[0])
+  const [weights, activations, workspace] = [
+    memory.weightBytes,
+    memory.activationBytes,
+    memory.workspaceBytes,
+  ].map(mib)
+  return { used, weights, activations, workspace, driver: used - weights - activations - workspace }
 }
 
 async function measure(engine, { sequences, tokens }) {

@@ -40,6 +40,8 @@ export interface LiveCounts {
 export class FakeCudaDriver {
   readonly api: c.Cuda
   readonly timeline: FakeTimeline
+  /** By CUlimit. */
+  readonly limits = new Map<number, number>()
   /** Double frees, uses after free, foreign handles: a correct program has none. */
   readonly violations: string[] = []
   readonly #options: Required<FakeCudaOptions>
@@ -231,6 +233,10 @@ export class FakeCudaDriver {
       cuCtxSynchronize: () => {
         this.#enter('cuCtxSynchronize')
         this.timeline.runUntil(() => false)
+      },
+      cuCtxSetLimit: (limit, value) => {
+        this.#enter('cuCtxSetLimit')
+        this.limits.set(limit, value)
       },
       cuMemGetInfo_v2: (freeOut, totalOut) => {
         this.#enter('cuMemGetInfo_v2')

@@ -8,6 +8,7 @@ import type { PackedBatch } from '../engine.ts'
 import type { ForwardPass, GpuBatch } from './forward-pass.ts'
 import { attentionTile, makeAttentionTiles } from './kernels/flash-attention.ts'
 import { roundRows } from './linear-layers.ts'
+import { planPooled } from './pooled-rows.ts'
 
 export interface PassLimits {
   readonly maxPassTokens: number
@@ -36,6 +37,8 @@ export function planPasses(
 }
 
 export class BatchBuffers {
+  /** On the GPU. */
+  readonly deviceBytes: number
   readonly #integers: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
   readonly #rows: PinnedBuffer | undefined
   readonly #output: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
@@ -53,10 +56,12 @@ export class BatchBuffers {
     // Ids and positions of each token, lengths, four integers a tile, each part rounded up to 16 bytes.
     const rows = roundRows(maxPassTokens)
     const tiles = Math.ceil(rows / attentionTile) + maxPassSequences
-    this.#integers = pair('batch', 4 * (2 * rows + maxPassSequences + 1 + 4 * tiles) + 4 * 16)
+    const pooled = 6 * maxPassSequences + 1
+    this.#integers = pair('batch', 4 * (2 * rows + maxPassSequences + 1 + 4 * tiles + pooled) + 7 * 16)
     this.#rows = hasRows ? new PinnedBuffer(gpu, 'embedding rows', maxPassTokens * hiddenSize * 2) : undefined
     this.#output = pair('vectors', maxPassSequences * hiddenSize * 4)
     this.#hiddenSize = hiddenSize
+    this.deviceBytes = this.#integers.device.bytes + this.#output.device.bytes
   }
 
   /** Fills the pinned memory and enqueues the copies. What was uploaded before must be done with. */
@@ -79,7 +84,10 @@ export class BatchBuffers {
     const tileCount = Math.ceil(rows / attentionTile) + end - first
     const tiles = makeAttentionTiles(cumulativeLengths, { isCausal: forward.isCausal, tileCount })
     const positions = countPositions(cumulativeLengths, forward.firstPosition)
-    const parts = [padTo(rows, ids), padTo(rows, positions), cumulativeLengths, tiles]
+    const { pooledToken } = forward
+    const pooled = pooledToken === undefined ? undefined : planPooled(cumulativeLengths, pooledToken)
+    const ofPooled = pooled === undefined ? [] : [pooled.rows, pooled.tiles, pooled.cumulativeLengths]
+    const parts = [padTo(rows, ids), padTo(rows, positions), cumulativeLengths, tiles, ...ofPooled]
     const { host, device } = this.#integers
     const places: DevicePointer[] = []
     let atByte = 0
@@ -98,6 +106,10 @@ export class BatchBuffers {
       cumulativeLengths: places[2]!,
       tiles: places[3]!,
       tileCount,
+      pooled:
+        pooled === undefined
+          ? undefined
+          : { rows: places[4]!, tiles: places[5]!, cumulativeLengths: places[6]! },
       output: this.#output.device.handle,
       normalize,
     }

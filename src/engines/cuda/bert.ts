@@ -1,5 +1,6 @@
 /** BERT and RoBERTa: LayerNorm after each residual, attention both ways, GELU. */
 import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
+import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { EncoderShape } from '../../model/onnx/encoder-graph.ts'
 import { EmbedError } from '../../errors.ts'
 import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from './forward-pass.ts'
@@ -11,6 +12,7 @@ import { loadPooling } from './kernels/pooling.ts'
 import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualLayernorm } from './kernels/residual-layernorm.ts'
 import type { LinearCall, LinearInput } from './linear-layers.ts'
+import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
 
 interface Norm {
   readonly gamma: DevicePointer
@@ -93,23 +95,66 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
     }
   }
 
-  /** Attention's two and the feed-forward's two, in order; GELU adds the bias of the third, in f32. */
-  const callsOf = (layer: Layer, rows: number): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => [
-    { rows, input: layer.qkvInput, output: qkv },
-    { rows, input: layer.denseInput, output: delta },
-    { rows, input: layer.upInput, output: raised, withBias: false },
-    { rows, input: layer.downInput, output: delta },
-  ]
+  const all = (rows: number): RemainingRows => ({ rows, hidden: hidden.handle, attended })
+  const pooled = await loadPooledRows(context, activations, {
+    hiddenSize,
+    attentionBytes: attentionSize * 2,
+    room: qkv,
+  })
+  const qkvCallOf = (layer: Layer, rows: number): LinearCall => ({
+    rows,
+    input: layer.qkvInput,
+    output: qkv,
+  })
+  /** bf16 is read where it lies, E4M3 where it was quantised to. */
+  const from = (input: LinearInput, values: DevicePointer): LinearInput =>
+    precision === 'bf16' ? { ...input, values } : input
+  /** The products after the attention, in order; GELU adds the bias of the second, in f32. */
+  const callsOf = (layer: Layer, of: RemainingRows): readonly [LinearCall, LinearCall, LinearCall] => {
+    const { rows } = of
+    return [
+      { rows, input: from(layer.denseInput, of.attended), output: delta },
+      { rows, input: from(layer.upInput, of.hidden), output: raised, withBias: false },
+      { rows, input: layer.downInput, output: delta },
+    ]
+  }
+  /** @param next reads the layer's output; after the last one nobody does */
+  const enqueueAfterAttention = (
+    stream: GpuStream,
+    layer: Layer,
+    { of, next }: { readonly of: RemainingRows; readonly next: Layer },
+  ): void => {
+    const { rows, hidden: residual } = of
+    const [denseCall, upCall, downCall] = callsOf(layer, of)
+    if (precision !== 'bf16')
+      quantizer.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
+    linear.launch(stream, layer.dense, denseCall)
+    const attentionNorm = { ...layer.attentionNorm, ...toRowOutput(upCall.input) }
+    layernorm(stream, { rows, hidden: residual, delta, ...attentionNorm })
+    linear.launch(stream, layer.up, upCall)
+    gelu(stream, { rows, input: raised, bias: layer.up.bias!, ...toRowOutput(layer.downInput) })
+    linear.launch(stream, layer.down, downCall)
+    const output = toRowOutput(from(next.qkvInput, residual))
+    layernorm(stream, { rows, hidden: residual, delta, ...layer.outputNorm, ...output })
+  }
 
   return {
     isCausal: false,
     hostTable: undefined,
     hidden,
+    activationBytes: activations.bytes,
     firstPosition: (shape.positionsAfterPadTokenId ?? -1) + 1,
-    products: (rows) => {
+    pooledToken: pooledTokenOf(pooling),
+    products: (batch) => {
       const layer = layers[0]!
-      const weightsOf = [layer.qkv, layer.dense, layer.up, layer.down]
-      return callsOf(layer, rows).map((call, i) => ({ weights: weightsOf[i]!, call }))
+      const weightsOf = [layer.dense, layer.up, layer.down]
+      const rows = [batch.rows, pooled?.countOf(batch) ?? []].flat()
+      return [
+        { weights: layer.qkv, call: qkvCallOf(layer, batch.rows) },
+        ...rows.flatMap((each) =>
+          callsOf(layer, all(each)).map((call, i) => ({ weights: weightsOf[i]!, call })),
+        ),
+      ]
     },
     enqueue: (stream, batch) => {
       const { rows, ids, positions } = batch
@@ -123,32 +168,21 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
         layernorm: { ...layernormOf, positions },
         ...toRowOutput(first.qkvInput),
       })
+      const isPooledEarly = pooled?.countOf(batch) !== undefined
+      let remaining = all(rows)
       for (const [i, layer] of layers.entries()) {
-        const [qkvCall, denseCall, upCall, downCall] = callsOf(layer, rows)
-        linear.launch(stream, layer.qkv, qkvCall)
-        attention(stream, { qkv, output: attended, tiles: batch.tiles, tileCount: batch.tileCount })
-        if (precision !== 'bf16')
-          quantizer.quantize(stream, { rows, input: attended, ...toRowOutput(layer.denseInput) })
-        linear.launch(stream, layer.dense, denseCall)
-        const attentionNorm = { ...layer.attentionNorm, ...toRowOutput(layer.upInput) }
-        layernorm(stream, { rows, hidden: hidden.handle, delta, ...attentionNorm })
-        linear.launch(stream, layer.up, upCall)
-        gelu(stream, { rows, input: raised, bias: layer.up.bias!, ...toRowOutput(layer.downInput) })
-        linear.launch(stream, layer.down, downCall)
-        // What the next layer reads; after the last one nobody reads it.
-        const next = layers[i + 1] ?? layer
-        layernorm(stream, {
-          rows,
-          hidden: hidden.handle,
-          delta,
-          ...layer.outputNorm,
-          ...toRowOutput(next.qkvInput),
-        })
+        linear.launch(stream, layer.qkv, qkvCallOf(layer, rows))
+        if (isPooledEarly && layer === layers.at(-1)) {
+          const ofPooled = { tiles: batch.pooled!.tiles, tileCount: batch.sequences }
+          attention(stream, { qkv, output: attended, ...ofPooled })
+          remaining = pooled.gather(stream, batch, remaining)
+        } else attention(stream, { qkv, output: attended, tiles: batch.tiles, tileCount: batch.tileCount })
+        enqueueAfterAttention(stream, layer, { of: remaining, next: layers[i + 1] ?? layer })
       }
       pool(stream, {
         sequences: batch.sequences,
-        hidden: hidden.handle,
-        cumulativeLengths: batch.cumulativeLengths,
+        hidden: remaining.hidden,
+        cumulativeLengths: isPooledEarly ? batch.pooled!.cumulativeLengths : batch.cumulativeLengths,
         output: batch.output,
         dimensions: hiddenSize,
         normalize: batch.normalize,

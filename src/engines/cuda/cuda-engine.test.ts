@@ -117,6 +117,37 @@ describe.skipIf(!canEmulate)('the native engine, emulated', { timeout: 120_000 }
     expect((await failureOf(engine.embed(batch))).message).toContain('it was disposed')
   })
 
+  it('computes the end of the last layer for pooled tokens only', async () => {
+    const longer = pack([sequences[2]!, sequences[4]!])
+    for (const [make, isPooledEarly] of [
+      [makeQwen3, true],
+      [async () => makeBert({ pooling: 'cls' }), true],
+      [makeBert, false],
+    ] as const) {
+      const libraries = await openEmulatedLibraries()
+      const rows = new Set<number>()
+      const { cublasLtMatrixLayoutCreate: create } = libraries.cublaslt
+      const cublaslt = {
+        ...libraries.cublaslt,
+        cublasLtMatrixLayoutCreate: (...args: Parameters<typeof create>) => {
+          rows.add(args[3])
+          create(...args)
+        },
+      }
+      const options = { spec: await make(), precision: 'fp8-rowwise' } as const
+      await using engine = await openCudaEngine(options, { ...libraries, cublaslt })
+      const together = await engine.embed(longer)
+      // 104 tokens, as products count them; two rows are left, which count as 16.
+      expect([rows.has(112), rows.has(16)]).toEqual([true, isPooledEarly])
+      // As short as the rows that are left: all of it is computed.
+      const short = pack([[5, 6, 7]])
+      const alone = await engine.embed(short)
+      const beside = await engine.embed(pack([sequences[2]!, [5, 6, 7]]))
+      expect(cosine(rowOf(beside, 1), rowOf(alone, 0))).toBeGreaterThan(0.9999)
+      expect(cosine(rowOf(beside, 0), rowOf(together, 0))).toBeGreaterThan(0.9999)
+    }
+  })
+
   it('records a graph when a shape comes again', async () => {
     const spec = await makeQwen3()
     const libraries = await openEmulatedLibraries()

@@ -51,6 +51,14 @@ export interface CudaEngineLibraries {
   readonly compilerFor: (gpu: GpuContext) => SourceCompiler
 }
 
+/** What the engine asked the GPU for. Beside it the driver keeps its context, the kernels and the graphs there. */
+export interface DeviceMemory {
+  readonly weightBytes: number
+  readonly activationBytes: number
+  /** Of the matrix products. */
+  readonly workspaceBytes: number
+}
+
 /** Sequences of one pass. */
 const maxPassSequences = 1024
 
@@ -80,7 +88,7 @@ export async function createCudaEngine(
 export async function openCudaEngine(
   options: CudaEngineOptions,
   libraries: CudaEngineLibraries,
-): Promise<Engine> {
+): Promise<CudaEngine> {
   const { spec, precision } = options
   const maxPassTokens = Math.max(options.maxPassTokens ?? 16_384, spec.maxTokens)
   const gpu = await openGpu(libraries.cuda)
@@ -101,6 +109,7 @@ export async function openCudaEngine(
       pooling: spec.pooling,
       maxTokens: spec.maxTokens,
       maxPassTokens,
+      maxPassSequences,
     })
     const buffers = new BatchBuffers(gpu, {
       hiddenSize: spec.hiddenSize,
@@ -124,7 +133,12 @@ export async function openCudaEngine(
     const { algorithmCache, warmUpShapes = [] } = options
     const { vocabularySize } = spec
     await warmUp({ stream, forward, graphs, buffers, linear, vocabularySize, algorithmCache }, warmUpShapes)
-    return new CudaEngine(gpu, { info, stream, forward, graphs, buffers, maxPassTokens })
+    const memory: DeviceMemory = {
+      weightBytes: gpuWeights.bytes,
+      activationBytes: forward.activationBytes + buffers.deviceBytes,
+      workspaceBytes: library.workspace.bytes,
+    }
+    return new CudaEngine(gpu, { info, memory, stream, forward, graphs, buffers, maxPassTokens })
   } catch (error) {
     gpu[Symbol.dispose]()
     throw error
@@ -157,6 +171,7 @@ async function loadForward(
 
 interface EngineParts {
   readonly info: EngineInfo
+  readonly memory: DeviceMemory
   readonly stream: GpuStream
   readonly forward: ForwardPass
   readonly graphs: PassGraphs
@@ -164,8 +179,9 @@ interface EngineParts {
   readonly maxPassTokens: number
 }
 
-class CudaEngine implements Engine {
+export class CudaEngine implements Engine {
   readonly info: EngineInfo
+  readonly memory: DeviceMemory
   readonly #gpu: GpuContext
   readonly #parts: EngineParts
   /** The end of the call that came last: one at a time uses the buffers. */
@@ -174,6 +190,7 @@ class CudaEngine implements Engine {
 
   constructor(gpu: GpuContext, parts: EngineParts) {
     this.info = parts.info
+    this.memory = parts.memory
     this.#gpu = gpu
     this.#parts = parts
   }

@@ -9,6 +9,7 @@ import type { Pooling } from '../../model/spec.ts'
 import { EmbedError } from '../../errors.ts'
 import type { GpuWeights, LinearWeights } from './gpu-weights.ts'
 import type { KernelLoader } from './kernels/kernel-loader.ts'
+import type { PooledToken } from './pooled-rows.ts'
 import { type LinearCall, type LinearInput, type LinearLayers, roundRows } from './linear-layers.ts'
 
 /** A ragged batch on the GPU. */
@@ -25,9 +26,18 @@ export interface GpuBatch {
   /** i32 [tileCount, 4] */
   readonly tiles: DevicePointer
   readonly tileCount: number
+  /** Of the tokens that are pooled; undefined where all are. */
+  readonly pooled: PooledBatch | undefined
   /** f32 [sequences, hiddenSize], written */
   readonly output: DevicePointer
   readonly normalize: boolean
+}
+
+/** PooledPlan on the GPU. */
+export interface PooledBatch {
+  readonly rows: DevicePointer
+  readonly tiles: DevicePointer
+  readonly cumulativeLengths: DevicePointer
 }
 
 export interface ForwardPass {
@@ -36,12 +46,15 @@ export interface ForwardPass {
   readonly hostTable: Uint16Array | undefined
   /** bf16 [maxPassTokens, hiddenSize]: gathered rows go here */
   readonly hidden: DeviceBuffer
+  /** Of the buffers between the layers. */
+  readonly activationBytes: number
   /** Of a sequence's first token. */
   readonly firstPosition: number
+  readonly pooledToken: PooledToken
   /** Enqueues every layer in order, and the pooling. */
   enqueue(stream: GpuStream, batch: GpuBatch): void
-  /** The products of a layer at so many rows: one of each shape, to time algorithms with. */
-  products(rows: number): readonly LinearProduct[]
+  /** The products of a batch: one of each shape, to time algorithms with. */
+  products(batch: Pick<GpuBatch, 'rows' | 'sequences'>): readonly LinearProduct[]
 }
 
 export interface LinearProduct {
@@ -63,6 +76,7 @@ export interface ForwardContext {
   readonly maxTokens: number
   /** Of all sequences of a pass together. */
   readonly maxPassTokens: number
+  readonly maxPassSequences: number
 }
 
 /** The buffers between the layers, shared by all of them. */
@@ -81,10 +95,10 @@ export class Activations {
     this.#rowScales = precision === 'fp8-rowwise' ? this.buffer('row scales', 2).handle : undefined
   }
 
-  /** bf16 [maxPassTokens, rowSize] */
-  buffer(name: string, rowSize: number): DeviceBuffer {
-    const { loader, maxPassTokens } = this.#context
-    const bytes = roundRows(maxPassTokens) * rowSize * 2
+  /** bf16 [rows, rowSize]; default: as many rows as a pass has */
+  buffer(name: string, rowSize: number, rows = this.#context.maxPassTokens): DeviceBuffer {
+    const { loader } = this.#context
+    const bytes = roundRows(rows) * rowSize * 2
     this.bytes += bytes
     return new DeviceBuffer(loader.gpu, name, bytes)
   }

@@ -41,6 +41,7 @@ export function roundRows(rows: number): number {
 interface Plan {
   readonly matmul: Matmul
   algorithm: MatmulAlgorithm
+  isSearched: boolean
 }
 
 export class LinearLayers {
@@ -60,7 +61,7 @@ export class LinearLayers {
     plan.matmul.launch(stream, operands, plan.algorithm)
   }
 
-  /** Times all algorithms for the call's shape and keeps the fastest; the output is garbage afterwards. */
+  /** Times all algorithms for the call's shape, once, and keeps the fastest; the output is garbage afterwards. */
   async search(
     stream: GpuStream,
     weights: LinearWeights,
@@ -68,6 +69,8 @@ export class LinearLayers {
     cache?: DiskCache,
   ): Promise<void> {
     const { operands, plan } = this.#planFor(weights, call)
+    if (plan.isSearched) return
+    plan.isSearched = true
     plan.algorithm = await searchAlgorithm(plan.matmul, {
       stream,
       operands,
@@ -97,7 +100,7 @@ export class LinearLayers {
     let plan = this.#plans.get(key)
     if (plan === undefined) {
       const matmul = new Matmul(this.#library, shape)
-      plan = { matmul, algorithm: matmul.heuristics(operands)[0]! }
+      plan = { matmul, algorithm: matmul.heuristics(operands)[0]!, isSearched: false }
       this.#plans.set(key, plan)
     }
     return { operands, plan }

@@ -1,5 +1,6 @@
 /** Qwen3: RMSNorm, rotated queries and keys, causal attention with grouped queries, SwiGLU. */
 import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
+import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { DecoderShape } from '../../model/onnx/decoder-graph.ts'
 import { convertElements } from '../../model/onnx/element-types.ts'
 import { EmbedError } from '../../errors.ts'
@@ -11,6 +12,7 @@ import { loadQkNormRope, makeRotation } from './kernels/qk-norm-rope.ts'
 import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
 import { loadSwiglu } from './kernels/swiglu.ts'
+import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
 import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
 
 interface Layer {
@@ -116,46 +118,78 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     }
   }
 
-  /** Attention's two and the feed-forward's two, in order. */
-  const callsOf = (layer: Layer, rows: number): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => [
-    { rows, input: layer.qkvInput, output: qkv },
-    { rows, input: layer.denseInput, output: hidden.handle, accumulate: true },
-    { rows, input: layer.gateUpInput, output: gateUp },
-    { rows, input: layer.downInput, output: hidden.handle, accumulate: true },
-  ]
+  const all = (rows: number): RemainingRows => ({ rows, hidden: hidden.handle, attended })
+  const pooled = await loadPooledRows(context, activations, {
+    hiddenSize,
+    attentionBytes: attentionSize * 2,
+    room: qkv,
+  })
+  const qkvCallOf = (layer: Layer, rows: number): LinearCall => ({
+    rows,
+    input: layer.qkvInput,
+    output: qkv,
+  })
+  /** The products after the attention, in order. */
+  const callsOf = (layer: Layer, of: RemainingRows): readonly [LinearCall, LinearCall, LinearCall] => {
+    const { rows, hidden: output } = of
+    const denseInput = precision === 'bf16' ? { ...layer.denseInput, values: of.attended } : layer.denseInput
+    return [
+      { rows, input: denseInput, output, accumulate: true },
+      { rows, input: layer.gateUpInput, output: gateUp },
+      { rows, input: layer.downInput, output, accumulate: true },
+    ]
+  }
+  const enqueueAfterAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
+    const { rows, hidden: residual } = of
+    const [denseCall, gateUpCall, downCall] = callsOf(layer, of)
+    if (precision !== 'bf16')
+      quantizer.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
+    linear.launch(stream, layer.dense, denseCall)
+    rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
+    linear.launch(stream, layer.gateUp, gateUpCall)
+    swiglu(stream, { rows, gateUp, ...toRowOutput(layer.downInput) })
+    linear.launch(stream, layer.down, downCall)
+  }
 
   return {
     isCausal: true,
     hostTable: await loadTable(shape, context),
     hidden,
+    activationBytes: activations.bytes,
     firstPosition: 0,
-    products: (rows) => {
+    pooledToken: pooledTokenOf(pooling),
+    products: (batch) => {
       const layer = layers[0]!
-      const weightsOf = [layer.qkv, layer.dense, layer.gateUp, layer.down]
-      return callsOf(layer, rows).map((call, i) => ({ weights: weightsOf[i]!, call }))
+      const weightsOf = [layer.dense, layer.gateUp, layer.down]
+      const rows = [batch.rows, pooled?.countOf(batch) ?? []].flat()
+      return [
+        { weights: layer.qkv, call: qkvCallOf(layer, batch.rows) },
+        ...rows.flatMap((each) =>
+          callsOf(layer, all(each)).map((call, i) => ({ weights: weightsOf[i]!, call })),
+        ),
+      ]
     },
     enqueue: (stream, batch) => {
-      const { rows, positions } = batch
-      const residual = hidden.handle
+      const { rows, positions, tiles, tileCount } = batch
+      const isPooledEarly = pooled?.countOf(batch) !== undefined
+      let remaining = all(rows)
       for (const layer of layers) {
         const { queryGamma, keyGamma } = layer
-        const [qkvCall, denseCall, gateUpCall, downCall] = callsOf(layer, rows)
+        const residual = remaining.hidden
         rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
-        linear.launch(stream, layer.qkv, qkvCall)
+        linear.launch(stream, layer.qkv, qkvCallOf(layer, rows))
         rope(stream, { rows, qkv, positions, rotation, queryGamma, keyGamma })
-        attention(stream, { qkv, output: attended, tiles: batch.tiles, tileCount: batch.tileCount })
-        if (precision !== 'bf16')
-          quantizer.quantize(stream, { rows, input: attended, ...toRowOutput(layer.denseInput) })
-        linear.launch(stream, layer.dense, denseCall)
-        rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
-        linear.launch(stream, layer.gateUp, gateUpCall)
-        swiglu(stream, { rows, gateUp, ...toRowOutput(layer.downInput) })
-        linear.launch(stream, layer.down, downCall)
+        if (isPooledEarly && layer === layers.at(-1)) {
+          const ofPooled = { tiles: batch.pooled!.tiles, tileCount: batch.sequences }
+          attention(stream, { qkv, output: attended, ...ofPooled })
+          remaining = pooled.gather(stream, batch, remaining)
+        } else attention(stream, { qkv, output: attended, tiles, tileCount })
+        enqueueAfterAttention(stream, layer, remaining)
       }
       pool(stream, {
         sequences: batch.sequences,
-        hidden: residual,
-        cumulativeLengths: batch.cumulativeLengths,
+        hidden: remaining.hidden,
+        cumulativeLengths: isPooledEarly ? batch.pooled!.cumulativeLengths : batch.cumulativeLengths,
         gamma: finalNorm,
         output: batch.output,
         dimensions: hiddenSize,

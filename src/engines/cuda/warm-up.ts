@@ -34,7 +34,7 @@ export async function warmUp(parts: WarmUpParts, shapes: readonly WarmUpShape[])
     // Algorithms are timed on what a pass leaves in the buffers: real values.
     forward.enqueue(stream, uploaded)
     await stream.idle()
-    for (const { weights, call } of forward.products(uploaded.rows))
+    for (const { weights, call } of forward.products(uploaded))
       await linear.search(stream, weights, call, parts.algorithmCache)
     // The second time records the graph.
     for (let i = 0; i < 2; i++) {

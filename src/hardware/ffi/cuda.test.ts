@@ -83,6 +83,7 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
 
   it('carries every owner of gpu/ from creation to free', async () => {
     const gpu = await openGpu(cuda)
+    gpu.limitStack(512)
     const stream = new GpuStream(gpu, 's')
     const [input, output] = [new PinnedBuffer(gpu, 'in', 8), new PinnedBuffer(gpu, 'out', 8)]
     const [a, b] = [new DeviceBuffer(gpu, 'a', 8), new DeviceBuffer(gpu, 'b', 8)]
@@ -109,6 +110,7 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
       'cuDeviceGet 0',
       'cuDeviceGet 0',
       'cuDevicePrimaryCtxRetain 0',
+      'cuCtxSetLimit 0 512',
       'cuStreamCreate 1',
       // An integrated GPU: its attributes are all but zero.
       'cuMemHostAlloc 8 2',

@@ -41,6 +41,8 @@ export const CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT = 40
 export const CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
 export const CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
 export const CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97
+/** CUlimit */
+export const CU_LIMIT_STACK_SIZE = 0
 /** Flags of cuMemHostAlloc */
 export const CU_MEMHOSTALLOC_PORTABLE = 1
 export const CU_MEMHOSTALLOC_DEVICEMAP = 2
@@ -58,7 +60,14 @@ export const CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES = 3
 export const CU_FUNC_ATTRIBUTE_NUM_REGS = 4
 export const CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
 
-declareEnum('CUresult', 'CUdevice', 'CUdevice_attribute', 'CUstreamCaptureMode', 'CUfunction_attribute')
+declareEnum(
+  'CUresult',
+  'CUdevice',
+  'CUdevice_attribute',
+  'CUlimit',
+  'CUstreamCaptureMode',
+  'CUfunction_attribute',
+)
 declareHandle('CUcontext', 'CUstream', 'CUevent', 'CUmodule', 'CUfunction', 'CUgraph', 'CUgraphExec')
 // 64 bits in C too; as a pointer it is a bigint here whatever its value.
 declareAlias('CUdeviceptr', 'void *')
@@ -141,6 +150,7 @@ function declareCuda(path: string) {
     ),
     cuCtxSetCurrent: checked<[context: CudaContext | null]>('cuCtxSetCurrent(CUcontext ctx)'),
     cuCtxSynchronize: checked<[]>('cuCtxSynchronize()'),
+    cuCtxSetLimit: checked<[limit: number, value: number]>('cuCtxSetLimit(CUlimit limit, size_t value)'),
     // Memory.
     cuMemGetInfo_v2: checked<[freeBytes: Out<number>, totalBytes: Out<number>]>(
       'cuMemGetInfo_v2(_Out_ size_t *free, _Out_ size_t *total)',

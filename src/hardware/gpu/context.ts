@@ -1,5 +1,5 @@
 /** The GPU of this process: its primary context, which CUDA's own libraries and TensorRT share. */
-import type { Cuda, CudaContext, CudaDevice } from '../ffi/cuda.ts'
+import { CU_LIMIT_STACK_SIZE, type Cuda, type CudaContext, type CudaDevice } from '../ffi/cuda.ts'
 import { readOutAsync } from '../ffi/library.ts'
 import { NativeResource } from '../native-resource.ts'
 import { ResourceScope } from '../resource-scope.ts'
@@ -40,6 +40,12 @@ export class GpuContext extends NativeResource<CudaContext> {
     const [free, total]: [[number | null], [number | null]] = [[null], [null]]
     cuda.cuMemGetInfo_v2(free, total)
     return { freeBytes: free[0]!, totalBytes: total[0]! }
+  }
+
+  /** CUDA keeps 1,024 bytes for each thread that the GPU can hold; a kernel that needs more than the limit gets it all the
+   * same. */
+  limitStack(bytes: number): void {
+    this.makeCurrent().cuCtxSetLimit(CU_LIMIT_STACK_SIZE, bytes)
   }
 
   /** Waits for the work under way, since it uses what is freed then. Blocks the event loop meanwhile. */

@@ -113,6 +113,7 @@ CUresult cuCtxSetCurrent(CUcontext context) {
   return 0;
 }
 CUresult cuCtxSynchronize(void) { ENTER("%s", ""); NEED_CONTEXT(); return 0; }
+CUresult cuCtxSetLimit(int limit, size_t value) { ENTER("%d %zu", limit, value); NEED_CONTEXT(); return 0; }
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total) { *free_bytes = 5ull << 30; *total = 7ull << 30; return 0; }
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
   ENTER("%zu", bytes);

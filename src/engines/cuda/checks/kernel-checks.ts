@@ -1,6 +1,7 @@
 /** Every check of every kernel. */
 import { embeddingChecks } from '../kernels/embedding.check.ts'
 import { flashAttentionChecks } from '../kernels/flash-attention.check.ts'
+import { gatherRowsChecks } from '../kernels/gather-rows.check.ts'
 import { geluChecks } from '../kernels/gelu.check.ts'
 import { poolingChecks } from '../kernels/pooling.check.ts'
 import { qkNormRopeChecks } from '../kernels/qk-norm-rope.check.ts'
@@ -18,6 +19,7 @@ export const kernelChecks: readonly KernelCheck[] = [
   ...flashAttentionChecks,
   ...swigluChecks,
   ...geluChecks,
+  ...gatherRowsChecks,
   ...poolingChecks,
   ...quantizeRowsChecks,
 ]

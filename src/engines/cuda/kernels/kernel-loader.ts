@@ -8,6 +8,7 @@ import { GpuModule } from '../../../hardware/gpu/module.ts'
 export const kernelFiles = [
   'embedding',
   'flash_attention',
+  'gather_rows',
   'gelu',
   'pooling',
   'qk_norm_rope',

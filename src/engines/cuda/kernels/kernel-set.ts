@@ -2,6 +2,7 @@
 import type { MatmulPrecision } from '../../../hardware/gpu/matmul.ts'
 import { embeddingVariant } from './embedding.ts'
 import { flashAttentionVariant } from './flash-attention.ts'
+import { gatherRowsVariant } from './gather-rows.ts'
 import { geluVariant } from './gelu.ts'
 import type { KernelVariant } from './kernel-loader.ts'
 import { poolingVariant } from './pooling.ts'
@@ -26,6 +27,7 @@ export function qwen3Kernels(shape: TransformerShape, output: MatmulPrecision): 
     flashAttentionVariant({ ...shape, isCausal: true }),
     swigluVariant({ rowSize: intermediateSize, output }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'last-token', rmsNorm: { epsilon } }),
+    gatherRowsVariant({ firstBytes: hiddenSize * 2, secondBytes: heads * headSize * 2 }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
   ]
 }
@@ -40,6 +42,7 @@ export function bertKernels(shape: TransformerShape, output: MatmulPrecision): K
     geluVariant({ rowSize: intermediateSize, output, approximate: false }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'mean' }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'cls' }),
+    gatherRowsVariant({ firstBytes: hiddenSize * 2, secondBytes: heads * headSize * 2 }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
   ]
 }
