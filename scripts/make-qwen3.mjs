@@ -166,6 +166,8 @@ function writeConfigs() {
     num_key_value_heads: shape['key-value-heads'],
     head_dim: shape['head-size'],
     vocab_size: shape.vocabulary,
+    // So that no quality is read from them.
+    synthetic_weights_seed: seed,
     max_position_embeddings: readNumber('max-positions', 32_768),
     rms_norm_eps: 1e-6,
     rope_theta: 1_000_000,

@@ -126,9 +126,18 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
     room: 'tuning/quality/',
     imports: ['errors.ts', 'config/', 'engines/vectors.ts', 'serving/pipeline/', 'tuning/measure/corpus.ts'],
   },
+  { room: 'tuning/limits/', imports: ['errors.ts', 'model/', 'engines/', 'hardware/machine/'] },
   {
     room: 'tuning/tuner/',
-    imports: ['errors.ts', 'config/', 'serving/pipeline/', 'tuning/measure/', 'tuning/quality/'],
+    imports: [
+      'errors.ts',
+      'config/',
+      'hardware/machine/',
+      'serving/pipeline/',
+      'tuning/limits/',
+      'tuning/measure/',
+      'tuning/quality/',
+    ],
   },
   {
     // It looks at engines and the pipeline from outside.

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { EmbedError } from '../errors.ts'
 import { readJournal } from '../tuning/tuner/journal.ts'
 import type { Settings, Slice } from '../tuning/tuner/side.ts'
-import { formatSettings } from '../tuning/tuner/report.ts'
+import { formatSettings } from '../tuning/tuner/story.ts'
 import { readTunedFile, writeTunedFile } from '../tuning/tuner/tuned-config.ts'
 import type { Command } from './command.ts'
 

@@ -14,7 +14,7 @@ import { chooseCudaSearch } from './cuda-search.ts'
 import { formatPlanProgress } from './plan-progress.ts'
 import { createProgressBar, createProgressLine } from './progress-bar.ts'
 import { createReloader } from './reload.ts'
-import { readTunedKey } from './tuned-key.ts'
+import { readTunedModel } from './tuned-key.ts'
 
 export const serveCommand: Command = {
   name: 'serve',
@@ -64,7 +64,7 @@ export const serveCommand: Command = {
     await Credentials.load(config)
     if (input.flags['tuned'] !== undefined) {
       const path = String(input.flags['tuned'])
-      assertTunedFits(path, readTunedFile(path), await readTunedKey(input))
+      assertTunedFits(path, readTunedFile(path), (await readTunedModel(input)).key)
     }
     const first = await start(config).catch((error: unknown) => {
       if (signal.aborted) return undefined

@@ -1,34 +1,36 @@
 /** tune: finds the fastest configuration of this machine, step by step, and writes down how. */
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import type { Config } from '../config/schema.ts'
 import { EmbedError, toReason } from '../errors.ts'
 import { hasNvidiaDevice } from '../hardware/machine/gpu.ts'
-import { type FinalComparison, Journal, type JournalEntry, readJournal } from '../tuning/tuner/journal.ts'
-import { buildGuide } from '../tuning/tuner/guide.ts'
-import { type PreflightItem, formatPreflight, preflight } from '../tuning/tuner/preflight.ts'
-import { renderHtml, renderMarkdown } from '../tuning/tuner/render-report.ts'
-import { buildReport, formatSettings, judgeStory, toStory } from '../tuning/tuner/report.ts'
-import { baselineSettings, planStages } from '../tuning/tuner/search-space.ts'
+import { hasSyntheticWeights } from '../model/synthetic-weights.ts'
+import type { ModelSpec } from '../model/spec.ts'
+import { canAffordFp32 } from '../serving/pipeline/reference-golden.ts'
+import { Journal, type JournalEntry, type RunFacts, readJournal } from '../tuning/tuner/journal.ts'
+import { formatPreflight, preflight } from '../tuning/tuner/preflight.ts'
+import { type Machine, baselineSettings, chooseEngines, planStages } from '../tuning/tuner/search-space.ts'
+import type { Settings } from '../tuning/tuner/side.ts'
 import { createSideStarter } from '../tuning/tuner/side-process.ts'
-import { type Target, defaultTargets, readTargets } from '../tuning/tuner/targets.ts'
-import { type TuneEvent, tune } from '../tuning/tuner/tune.ts'
-import {
-  type TunedFile,
-  type TunedKey,
-  assertTunedFits,
-  writeTunedFile,
-} from '../tuning/tuner/tuned-config.ts'
+import { formatReach } from '../tuning/tuner/target-limits.ts'
+import { defaultTargets, hasMissedTarget, readTargets } from '../tuning/tuner/targets.ts'
+import { type TuneResult, tune } from '../tuning/tuner/tune.ts'
+import { type TunedKey, assertTunedFits, writeTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command, CommandInput } from './command.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
+import { measureLimits } from './measure-limits.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
-import { readTunedKey, sharedSettings } from './tuned-key.ts'
+import { createTuneReporter } from './tune-progress.ts'
+import { writeResults } from './tune-results.ts'
+import { readTunedModel, sharedSettings } from './tuned-key.ts'
 
 export const tuneCommand: Command = {
   name: 'tune',
   summary: 'Find the fastest configuration for this model on this machine, with a report',
-  usage: 'tune [--minutes N] [--stages a,b] [--resume] [flags]',
+  usage: 'tune [--minutes N] [--engines a,b] [--stages a,b] [--resume] [flags]',
   details: [
     '  akidb-embedding tune --output tuned          about ten minutes, then: serve --tuned tuned/tuned.json',
     '',
@@ -36,14 +38,35 @@ export const tuneCommand: Command = {
     'writes journal.jsonl, tuned.json, report.md, report.html and tuning-guide.md. docs/tuning.md tells how.',
     'Exit code 1 when a target was missed.',
   ],
-  knobs: ['model', 'revision', 'minCosine', 'cacheDir', 'offline', 'openvinoLibrary'],
+  knobs: [
+    'model',
+    'revision',
+    'minCosine',
+    'cacheDir',
+    'offline',
+    'openvinoLibrary',
+    'tensorrtLibrary',
+    'engineCachePath',
+    'scales',
+  ],
   flags: {
     output: { type: 'string', placeholder: 'folder', description: 'Where the results go (default tuned)' },
-    minutes: { type: 'string', placeholder: 'number', description: 'Stop trying after so long (default 10)' },
+    minutes: {
+      type: 'string',
+      placeholder: 'number',
+      description: 'How long the run may take, the comparison at the end included (default 10)',
+    },
     trials: { type: 'string', placeholder: 'number', description: 'Stop after so many experiments' },
+    engines: {
+      type: 'string',
+      placeholder: 'a,b,...',
+      description:
+        'Engines to try; the plain service of the first is the baseline (default: what may run here)',
+    },
     stages: { type: 'string', placeholder: 'a,b,...', description: 'Only these stages (default all)' },
     targets: { type: 'string', placeholder: 'file', description: 'JSON list of targets to judge by' },
     resume: { type: 'boolean', description: 'Go on with the run whose journal is in the output folder' },
+    report: { type: 'boolean', description: 'Only write the reports of a finished run anew' },
     clients: {
       type: 'string',
       placeholder: 'n,n,...',
@@ -68,17 +91,16 @@ export const tuneCommand: Command = {
     const folder = String(flags['output'] ?? 'tuned')
     const targets =
       flags['targets'] === undefined ? defaultTargets : await readTargets(String(flags['targets']))
-    const key = await readTunedKey(input)
+    if (flags['report'] === true) return writeResults(folder, targets)
+    const { spec, key } = await readTunedModel(input)
     const machine = { usableCores: key.usableCores, hasGpu: hasNvidiaDevice() }
-    const stages = planStages(
-      machine,
-      flags['stages'] === undefined ? undefined : String(flags['stages']).split(','),
-    )
+    const engines = chooseEngines(machine, !(await canAffordFp32(spec)), textFlag(flags, 'engines'))
+    const stages = planStages(machine, engines, textFlag(flags, 'stages')?.split(','))
     await makeFolder(folder)
     const journalPath = join(folder, 'journal.jsonl')
     const earlier = await readEarlier(journalPath, flags['resume'] === true, key)
-    const checklist = await preflight(folder, machine)
-    process.stdout.write(`${formatPreflight(checklist)}\n\n`)
+    const facts = await findFacts(input, { folder, machine, engines, spec, earlier })
+    process.stdout.write(`${formatPreflight(facts.checklist)}\n\n${formatReach(facts.limits, targets)}\n\n`)
 
     const minutes = readNumberFlag(flags, 'minutes', 10)
     const line = createProgressLine(process.stderr)
@@ -87,14 +109,17 @@ export const tuneCommand: Command = {
       const result = await tune({
         key,
         stages,
-        baseline: baselineSettings(machine),
-        untuned: {},
+        facts,
+        baseline: baselineSettings(machine, engines[0]),
+        untuned: untunedSettings(engines, folder),
         start: createSideStarter({
           shared: sharedSettings(config),
           cacheDir: chooseCacheDir(input),
+          cudaSearch: chooseCudaSearch(input),
           clients: readClients(flags),
           roundMs: readNumberFlag(flags, 'round-ms', 200),
           qualityTexts: 64,
+          ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
         }),
         journal,
         earlier,
@@ -102,57 +127,80 @@ export const tuneCommand: Command = {
         finalRounds: readFinalRounds(flags),
         maxTrials: flags['trials'] === undefined ? undefined : readNumberFlag(flags, 'trials', 1),
         maxMemoryBytes: targets.find(({ metric }) => metric === 'rssBytes')?.atMost,
+        isTargetMissed: (final) => hasMissedTarget(final, targets),
         signal,
-        onEvent: createReporter(minutes, line),
+        onEvent: createTuneReporter(minutes, line),
       })
       line.stop()
-      const tunedPath = join(folder, 'tuned.json')
-      await writeTunedFile(tunedPath, {
-        version: 1,
-        date: new Date().toISOString(),
-        id: result.incumbentId,
-        key,
-        // The model goes with them, so that serve --tuned needs no other flag.
-        settings: { model: config.model, ...result.settings },
-        measured: withExpected(result.final),
-      })
+      await writeTuned(join(folder, 'tuned.json'), key, result, config)
     } catch (error) {
       line.stop()
       if (!signal.aborted) throw error
       process.stdout.write(`stopped; 'tune --resume --output ${folder}' goes on\n`)
       return 130
     }
-    return writeResults(folder, checklist, targets)
+    return writeResults(folder, targets)
   },
 }
 
-/** @returns the exit code */
-async function writeResults(
-  folder: string,
-  checklist: readonly PreflightItem[],
-  targets: readonly Target[],
-): Promise<number> {
-  const story = toStory(await readJournal(join(folder, 'journal.jsonl')))!
-  const report = buildReport(story, targets, checklist)
-  const title = `Tuning of ${story.begin.key.model}`
-  const tunedPath = join(folder, 'tuned.json')
-  await writeFile(join(folder, 'report.md'), renderMarkdown(title, report))
-  await writeFile(join(folder, 'report.html'), renderHtml(title, report))
-  await writeFile(
-    join(folder, 'tuning-guide.md'),
-    renderMarkdown('Tuning guide', buildGuide(story, tunedPath)),
-  )
-  const judged = judgeStory(story, targets)
-  for (const { scenario, overBaseline, overUntuned } of story.end.final.gains) {
-    process.stdout.write(
-      `${scenario.padEnd(12)} ${overBaseline.ratio.toFixed(2)} times the baseline, ${overUntuned.ratio.toFixed(2)} times the untuned service\n`,
-    )
+/** A TensorRT plan of a large model takes minutes. */
+const buildTimeoutMs = 600_000
+
+function textFlag(flags: CommandInput['flags'], name: string): string | undefined {
+  return flags[name] === undefined ? undefined : String(flags[name])
+}
+
+/** What serve takes by itself. It builds no TensorRT plan, so it must not find those that this run built. */
+function untunedSettings(engines: readonly string[], folder: string): Settings {
+  if (!engines.includes('tensorrt')) return { buildEngines: false }
+  return { buildEngines: false, engineCachePath: resolve(folder, 'no-engines') }
+}
+
+/** Of the run that goes on; else found now, which takes some seconds. */
+async function findFacts(
+  input: CommandInput,
+  run: {
+    readonly folder: string
+    readonly machine: Machine
+    readonly engines: readonly string[]
+    readonly spec: ModelSpec
+    readonly earlier: readonly JournalEntry[]
+  },
+): Promise<RunFacts> {
+  const begin = run.earlier.find((entry) => entry.kind === 'begin')
+  if (begin !== undefined) return begin.facts
+  const onGpu = run.machine.hasGpu && run.engines.some((name) => name === 'cuda' || name === 'tensorrt')
+  return {
+    checklist: await preflight(run.folder, run.machine),
+    limits: await measureLimits(input, run.spec, onGpu),
+    hasSyntheticWeights: await hasSyntheticWeights(run.spec),
   }
-  for (const { target, verdict } of judged) process.stdout.write(`${verdict.padEnd(12)} ${target.name}\n`)
-  process.stdout.write(
-    `\nreport       ${join(folder, 'report.html')}\nnext         akidb-embedding serve --tuned ${tunedPath}\n`,
-  )
-  return judged.some(({ verdict }) => verdict === 'FAIL') ? 1 : 0
+}
+
+async function writeTuned(path: string, key: TunedKey, result: TuneResult, config: Config): Promise<void> {
+  const { final, incumbentId: id, settings } = result
+  // That TensorRT's plans lay elsewhere was a condition of the comparison, not a finding.
+  const { buildEngines: _build, engineCachePath: _cache, ...found } = settings
+  const { model, scales, engineCachePath } = config
+  await writeTunedFile(path, {
+    version: 1,
+    date: new Date().toISOString(),
+    id,
+    key,
+    // The model goes with them, so that serve --tuned needs no other flag.
+    settings: {
+      model,
+      ...(scales === undefined ? {} : { scales }),
+      ...(engineCachePath === undefined ? {} : { engineCachePath }),
+      ...found,
+    },
+    measured: Object.fromEntries(
+      Object.entries(final.winner.scenarios).map(([name, figures]) => [
+        name,
+        { ...figures, expected: final.expected[name]! },
+      ]),
+    ),
+  })
 }
 
 async function makeFolder(folder: string): Promise<void> {
@@ -200,44 +248,4 @@ function readClients(flags: CommandInput['flags']): number[] {
       if (Number.isInteger(clients) && clients > 0) return clients
       throw new EmbedError('USAGE', { reason: `--clients has '${text}'; it takes whole numbers above 0` })
     })
-}
-
-function withExpected({ winner, expected }: FinalComparison): TunedFile['measured'] {
-  return Object.fromEntries(
-    Object.entries(winner.scenarios).map(([name, figures]) => [
-      name,
-      { ...figures, expected: expected[name]! },
-    ]),
-  )
-}
-
-/** Results as lines that stay, what runs now as one that changes. */
-function createReporter(
-  minutes: number,
-  line: { update(text: string): void; stop(): void },
-): (event: TuneEvent) => void {
-  const startedMs = performance.now()
-  return (event) => {
-    const spent = (performance.now() - startedMs) / 60_000
-    const left = `${spent.toFixed(1)} min, at most ${Math.max(0, minutes - spent).toFixed(1)} more`
-    if (event.kind === 'baseline') line.update(`the baseline (${left})`)
-    if (event.kind === 'final') line.update(`baseline, untuned and winner side by side (${left})`)
-    if (event.kind === 'try') {
-      line.update(`${event.trial}: ${event.stage}: ${formatSettings(event.change)} (${left})`)
-    }
-    const text = event.kind === 'entry' ? formatEntry(event.entry) : undefined
-    if (text === undefined) return
-    line.stop()
-    process.stdout.write(`${text}\n`)
-  }
-}
-
-function formatEntry(entry: JournalEntry): string | undefined {
-  if (entry.kind === 'skip') return `skipped      stage ${entry.stage}: ${entry.reason}`
-  if (entry.kind !== 'experiment') return undefined
-  const { comparison, outcome, reason } = entry.result
-  const start = `${outcome.padEnd(12)} ${formatSettings(entry.change)}:`
-  if (comparison === undefined) return `${start} ${reason}`
-  const { ratio, low, high, pairs } = comparison
-  return `${start} ${ratio.toFixed(3)} (${low.toFixed(3)}-${high.toFixed(3)}, ${pairs} pairs) ${reason}`
 }

@@ -6,9 +6,10 @@ import { createSideStarter } from '../tuning/tuner/side-process.ts'
 import { assertTunedFits, readTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
-import { readTunedKey, sharedSettings } from './tuned-key.ts'
+import { readTunedModel, sharedSettings } from './tuned-key.ts'
 
 const rounds = 12
 
@@ -37,10 +38,11 @@ export const verifyCommand: Command = {
     }
     const tuned = readTunedFile(path)
     const config = { ...input.config, model: tuned.settings.model ?? input.config.model }
-    assertTunedFits(path, tuned, await readTunedKey({ ...input, config }))
+    assertTunedFits(path, tuned, (await readTunedModel({ ...input, config })).key)
     const start = createSideStarter({
       shared: sharedSettings(config),
       cacheDir: chooseCacheDir(input),
+      cudaSearch: chooseCudaSearch(input),
       clients: Object.keys(tuned.measured).map((scenario) => Number.parseInt(scenario, 10)),
       roundMs: readNumberFlag(flags, 'round-ms', 200),
       qualityTexts: 64,

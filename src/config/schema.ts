@@ -30,13 +30,13 @@ export const configSchema = Type.Object(
       'Engine that runs the model; auto takes the fastest one that starts',
       {
         default: 'auto',
-        tunable: ['onnx', 'openvino'],
+        tunable: ['onnx', 'openvino', 'tensorrt', 'cuda'],
       },
     ),
     precision: choice(
       ['auto', 'fp32', 'bf16', 'fp16', 'fp8', 'fp8-rowwise'],
       'Arithmetic of the engine; auto takes bf16 where the machine has it and the golden vectors agree, else fp32; fp8 needs a GPU, fp8-rowwise the engine cuda',
-      { default: 'auto', tunable: ['fp32', 'bf16'] },
+      { default: 'auto', tunable: ['fp32', 'bf16', 'fp8', 'fp8-rowwise', 'fp16'] },
     ),
     minCosine: Type.Number({
       description: 'Worst cosine to the fp32 golden vectors that a precision below fp32 may have',

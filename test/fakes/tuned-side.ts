@@ -41,6 +41,7 @@ export function createFakeMachine(machine: FakeMachine): FakeMachineState {
         precision: settings.precision ?? 'auto',
         device: 'fake',
         runtimeVersion: '1',
+        memoryBytes: 2 ** 30,
         modelHash: 'hash',
       },
       measure: () =>

@@ -30,6 +30,8 @@ export interface StartOptions {
   readonly onBuildProgress?: ((progress: PlanProgress) => void) | undefined
   /** Where NVIDIA's libraries may be beside the system's folders. */
   readonly cudaSearch?: CudaSearchOptions | undefined
+  /** Longest text, where the model and the engine take a longer one. */
+  readonly maxTokens?: number | undefined
 }
 
 /** The caller disposes the pipeline.
@@ -55,7 +57,8 @@ export async function startPipeline(
     )
     const limits = { ...config, concurrency: engine.info.concurrency }
     // What the engine was built for may be shorter than what the model takes: said at admission, not in a batch.
-    const served = { ...spec, maxTokens: Math.min(spec.maxTokens, engine.info.maxTokens) }
+    const { maxTokens = Infinity } = options
+    const served = { ...spec, maxTokens: Math.min(spec.maxTokens, engine.info.maxTokens, maxTokens) }
     return {
       pipeline: new EmbeddingPipeline({ spec: served, tokenizer, engine, createHigherPrecision }, limits),
       startup: {

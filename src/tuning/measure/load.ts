@@ -21,6 +21,8 @@ export interface LoadOptions {
   readonly seed?: number
   readonly signal?: AbortSignal
   readonly clock?: LoadClock
+  /** Told of every answer that counts. */
+  readonly onLatency?: (latencyMs: number) => void
 }
 
 /** Time, so that a test can own it. */
@@ -64,7 +66,9 @@ export async function runLoad(target: LoadTarget, options: LoadOptions): Promise
     try {
       await target.send(request)
       if (!isCounted) return true
-      latenciesMs.push(clock.nowMs() - dueMs)
+      const latencyMs = clock.nowMs() - dueMs
+      latenciesMs.push(latencyMs)
+      options.onLatency?.(latencyMs)
       sums.texts += request.texts.length
       sums.tokens += request.tokens
       return true

@@ -30,10 +30,11 @@ export async function assessPipeline(options: AssessPipelineOptions): Promise<Qu
       cacheDir,
       modelHash: spec.contentHash,
       dimensions: spec.dimensions,
-      madeBy: referenceName,
+      // What an engine cuts, the reference cuts at the same place.
+      madeBy: `${referenceName}, ${spec.maxTokens} tokens`,
       embed: async (list) => {
         const fp32 = { ...config, engine: 'onnx', precision: 'fp32' } as const
-        reference ??= (await startPipeline(fp32, { cacheDir, signal })).pipeline
+        reference ??= (await startPipeline(fp32, { cacheDir, signal, maxTokens: spec.maxTokens })).pipeline
         return toEmbed(reference, signal)(list)
       },
       onText: (done, of) => onText?.('reference', done, of),

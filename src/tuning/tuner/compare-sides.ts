@@ -32,7 +32,11 @@ export const looks: readonly {
  * the first one alternating */
 export async function compareSides(
   measurePair: (pair: number) => Promise<number>,
-  options: { readonly maxPairs?: number } = {},
+  options: {
+    readonly maxPairs?: number | undefined
+    /** Asked where no difference is shown yet: true ends it there. It must not depend on what was measured. */
+    readonly isOver?: (() => boolean) | undefined
+  } = {},
 ): Promise<SidesVerdict> {
   const differences: number[] = []
   const { maxPairs = looks.at(-1)!.pairs } = options
@@ -45,7 +49,8 @@ export async function compareSides(
     }
     if (low > 0) return toVerdict('better')
     if (high < 0) return toVerdict('worse')
-    if (estimate < hopeless || pairs === allowed.at(-1)!.pairs) return toVerdict('equal')
+    if (estimate < hopeless || pairs === allowed.at(-1)!.pairs || options.isOver?.() === true)
+      return toVerdict('equal')
   }
   throw new RangeError(`maxPairs is ${maxPairs}; at least ${looks[0]!.pairs} pairs are needed`)
 }

@@ -31,6 +31,8 @@ export interface ExperimentOptions {
   readonly settings: Settings
   readonly maxMemoryBytes?: number | undefined
   readonly maxPairs?: number | undefined
+  /** True once this experiment has had its time: then what is not shown counts as no gain. */
+  readonly isOver?: (() => boolean) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -79,7 +81,7 @@ async function ofCandidate<Value>(doing: string, promise: Promise<Value>): Promi
 async function measureAndJudge(
   candidate: Side,
   incumbent: Side,
-  { maxMemoryBytes, maxPairs, signal }: ExperimentOptions,
+  { maxMemoryBytes, maxPairs, isOver, signal }: ExperimentOptions,
 ): Promise<ExperimentResult> {
   const slices = { candidate: [] as Slice[], incumbent: [] as Slice[] }
   const comparison = await compareSides(
@@ -91,10 +93,9 @@ async function measureAndJudge(
       if (pair % 2 === 1) await measureCandidate()
       slices.incumbent.push(await incumbent.measure())
       if (pair % 2 === 0) await measureCandidate()
-      const logs = logRatios(slices.candidate.at(-1)!, slices.incumbent.at(-1)!)
-      return logs.reduce((sum, { log }) => sum + log, 0) / logs.length
+      return meanLogRatio(slices.candidate.at(-1)!, slices.incumbent.at(-1)!)
     },
-    maxPairs === undefined ? {} : { maxPairs },
+    { maxPairs, isOver },
   )
   const measured = {
     comparison,
@@ -103,7 +104,9 @@ async function measureAndJudge(
   }
   const rollBack = (reason: string): ExperimentResult => ({ outcome: 'rolled back', reason, ...measured })
   if (comparison.verdict === 'worse') return rollBack('slower')
-  if (comparison.verdict === 'equal') return rollBack('no gain shown')
+  if (comparison.verdict === 'equal') {
+    return rollBack(isOver?.() === true ? 'no gain shown in the time it had' : 'no gain shown')
+  }
   const slower = findSlowerScenario(slices.candidate, slices.incumbent)
   if (slower !== undefined) return rollBack(`faster over all, but slower with ${slower}`)
   const { rssBytes } = measured.candidate
@@ -117,6 +120,12 @@ async function measureAndJudge(
     return { ...rollBack(`quality: ${words.join(', ')}`), quality }
   }
   return { outcome: 'kept', reason: 'faster', ...measured, quality }
+}
+
+/** Log of candidate / incumbent in texts/s, the mean over the scenarios. */
+export function meanLogRatio(candidate: Slice, incumbent: Slice): number {
+  const logs = logRatios(candidate, incumbent)
+  return logs.reduce((sum, { log }) => sum + log, 0) / logs.length
 }
 
 /** Log of candidate / incumbent in texts/s, a scenario each. */

@@ -1,11 +1,11 @@
 /** The tuning guide of this machine: what to set, what each knob did here, and what went wrong. */
 import type { ExperimentEntry } from './journal.ts'
-import { type Block, type TuningStory, formatSettings, winningSteps } from './report.ts'
+import type { Block } from './blocks.ts'
+import { type TuningStory, formatSettings, winningSteps } from './story.ts'
 
 export function buildGuide(story: TuningStory, tunedPath: string): Block[] {
-  const { experiments, baseline, begin } = story
+  const { experiments, begin, end } = story
   const steps = winningSteps(story)
-  const settings = steps.at(-1)?.settings ?? baseline.settings
   const failures = experiments.filter(({ result }) => result.outcome === 'failed')
   return [
     { kind: 'heading', text: 'Use it' },
@@ -13,7 +13,7 @@ export function buildGuide(story: TuningStory, tunedPath: string): Block[] {
     {
       kind: 'table',
       head: ['key', 'value', 'why'],
-      rows: Object.entries(settings).map(([key, value]) => [key, String(value), explain(key, steps)]),
+      rows: Object.entries(end.settings).map(([key, value]) => [key, String(value), explain(key, steps)]),
     },
     { kind: 'heading', text: 'What each knob did here' },
     {

@@ -2,7 +2,10 @@
  * is killed loses the experiment under way, no more. */
 import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { EmbedError, toReason } from '../../errors.ts'
+import type { LimitFacts } from '../limits/speed-of-light.ts'
 import type { ExperimentResult } from './experiment.ts'
+import type { IsolatedChange } from './isolate.ts'
+import type { PreflightItem } from './preflight.ts'
 import type { SideInfo, SideQuality, Settings, Slice } from './side.ts'
 import type { TunedKey } from './tuned-config.ts'
 
@@ -25,6 +28,7 @@ export type JournalEntry =
       readonly date: string
       readonly key: TunedKey
       readonly stages: readonly string[]
+      readonly facts: RunFacts
     }
   | { readonly kind: 'resume'; readonly date: string }
   | {
@@ -33,23 +37,39 @@ export type JournalEntry =
       readonly info: SideInfo
       readonly slice: Slice
       readonly quality: SideQuality
+      /** To start it, and to measure it once: what the comparison at the end will take. */
+      readonly startMs: number
+      readonly sliceMs: number
     }
   | { readonly kind: 'skip'; readonly stage: string; readonly reason: string }
   | ExperimentEntry
+  | { readonly kind: 'isolation'; readonly results: readonly IsolatedChange[] }
   | {
       readonly kind: 'end'
       readonly date: string
+      /** Of the experiment that gave the winner; 'baseline'; or 'untuned' where nothing that was found beat the default. */
       readonly incumbentId: string
+      readonly settings: Settings
       /** Why it ended before the last stage. */
       readonly stoppedBy?: string
       readonly final: FinalComparison
     }
+
+/** What was known before the first experiment. */
+export interface RunFacts {
+  readonly checklist: readonly PreflightItem[]
+  /** What the bounds are computed from, or why there are none. */
+  readonly limits: LimitFacts | { readonly missing: string }
+  readonly hasSyntheticWeights: boolean
+}
 
 /** Baseline, the untuned default, and winner, measured in turn at the end. */
 export interface FinalComparison {
   readonly baseline: Slice
   readonly untuned: Slice
   readonly winner: Slice
+  /** Of the winner. */
+  readonly info: SideInfo
   /** Winner by baseline and by untuned, in texts/s, by scenario, with their intervals. */
   readonly gains: readonly {
     readonly scenario: string
@@ -59,6 +79,8 @@ export interface FinalComparison {
   /** Where texts/s of one more round of the winner would lie in 19 of 20 cases, by scenario. */
   readonly expected: Readonly<Record<string, { readonly low: number; readonly high: number }>>
   readonly rounds: number
+  /** Set when the untuned default was faster than what the search had found, and was taken instead. */
+  readonly instead?: { readonly lossToUntuned: Interval; readonly quality: SideQuality }
 }
 
 export interface Interval {

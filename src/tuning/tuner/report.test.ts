@@ -8,7 +8,8 @@ import { buildGuide } from './guide.ts'
 import { Journal, readJournal } from './journal.ts'
 import { predictRound } from './predict-round.ts'
 import { renderHtml, renderMarkdown } from './render-report.ts'
-import { type TuningStory, buildReport, judgeStory, toStory, winningSteps } from './report.ts'
+import { buildReport } from './report.ts'
+import { type TuningStory, judgeStory, toStory, winningSteps } from './story.ts'
 import { baselineSettings } from './search-space.ts'
 import { checkTargets, defaultTargets, readTargets } from './targets.ts'
 import { tune } from './tune.ts'
@@ -16,6 +17,15 @@ import { assertTunedFits, readTunedFile, writeTunedFile } from './tuned-config.t
 
 let folder: string
 let story: TuningStory
+const miniLm = {
+  family: 'bert',
+  hiddenSize: 384,
+  layerCount: 6,
+  headCount: 12,
+  keyValueHeadCount: 12,
+  headSize: 32,
+  intermediateSize: 1536,
+} as const
 const key = { model: '<m>', modelHash: 'hash', cpu: 'c', usableCores: 2, packageVersion: '0' }
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'report-'))
@@ -35,6 +45,20 @@ beforeAll(async () => {
       { name: 'tactics', knobs: [], skipped: 'no NVIDIA GPU on this machine' },
       { name: 'batching', knobs: [{ key: 'maxBatchSize', values: [4, 8] }] },
     ],
+    facts: {
+      checklist: [{ name: 'quiet machine', isFine: true, text: 'load 0' }],
+      limits: {
+        shape: miniLm,
+        textTokens: [16, 64, 256],
+        peak: {
+          device: 'a CPU',
+          flopsByPrecision: { fp32: 1e11, bf16: 1e12 },
+          memoryBytesPerSecond: 2e10,
+          source: 'measured',
+        },
+      },
+      hasSyntheticWeights: true,
+    },
     baseline: baselineSettings({ usableCores: 2, hasGpu: false }),
     untuned: {},
     start,
@@ -51,14 +75,28 @@ describe('the report', () => {
       { engine: 'openvino' },
       { maxBatchSize: 4 },
     ])
-    const blocks = buildReport(story, defaultTargets, [
-      { name: 'quiet machine', isFine: true, text: 'load 0' },
-    ])
+    const blocks = buildReport(story, defaultTargets)
     const markdown = renderMarkdown('Tuning', blocks)
     expect(markdown).toContain('Winner: e3, engine openvino')
     expect(markdown).toContain('failed: does not start: planted failure at the start')
     expect(markdown).toContain('Stage tactics: not tried, no NVIDIA GPU on this machine.')
-    expect(markdown).toMatch(/\| p95, 1 client \| <= 30.00 ms \| 2\d\.\d\d ms \| \d\.\d\d ms \| PASS \|/)
+    // 256 tokens of MiniLM at 1 TFLOPS: 6.0 ms.
+    expect(markdown).toMatch(
+      /\| p95, 1 client \| <= 30.00 ms \| reachable \| 6\.\d\d ms \| 2\d\.\d\d ms \| \d\.\d\d ms \| \d+ % \| PASS \| reachable: 0\.\d\d ms \|/,
+    )
+    expect(markdown).toMatch(
+      /\| worst cosine .* \| PASS \(synthetic weights: numerics, not retrieval quality\) \|/,
+    )
+    expect(markdown).toMatch(/\| retrieval: .* \| not measured: weights not available \|/)
+    expect(markdown).toMatch(/\| GPU memory .* \| not measured: it runs on the CPU \|/)
+    expect(markdown).toMatch(
+      /\| p95, 8 clients \(ours\) .* not measured: no closed loop of 8 clients was run/,
+    )
+    expect(markdown).toMatch(
+      /\| another engine \| no figure \| \d\.\d\d times \| .* ms \| engine openvino \|/,
+    )
+    expect(markdown).toContain('| lower precision | FP8: 80 -> 50 to 60 ms | gave nothing | gave nothing |')
+    expect(markdown).toContain('not measured: no NVIDIA GPU on this machine; the stage was not asked for')
     expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
     for (const text of [markdown, renderHtml('Tuning', blocks)]) {
       expect(text).not.toMatch(/undefined|NaN|Infinity|\[object/)
@@ -66,13 +104,14 @@ describe('the report', () => {
   })
 
   it('is one HTML file that asks for nothing else and escapes what it shows', () => {
-    const html = renderHtml('Tuning of <m>', buildReport(story, defaultTargets, []))
+    const html = renderHtml('Tuning of <m>', buildReport(story, defaultTargets))
     expect(html).toContain('<title>Tuning of &lt;m&gt;</title>')
     expect(html).not.toMatch(/<m>|<script|<link|(src|href)=/)
-    expect(html.match(/<svg/g)).toHaveLength(3)
+    expect(html.match(/<svg/g)).toHaveLength(5)
     const widths = [...html.matchAll(/width="(\d+\.\d)"/g)].map(([, width]) => Number(width))
     expect(Math.max(...widths)).toBe(460)
-    expect(widths.filter((width) => width === 460)).toHaveLength(3)
+    // The longest rate, the longest latency, and three qualities that are equal.
+    expect(widths.filter((width) => width === 460)).toHaveLength(5)
   })
 
   it('the guide gives each setting its reason and each failure its words', () => {

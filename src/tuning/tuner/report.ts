@@ -1,103 +1,31 @@
 /** What happened, as blocks: one text for Markdown and HTML. A value that was not measured says so. */
-import type { ExperimentEntry, Interval, JournalEntry } from './journal.ts'
-import type { PreflightItem } from './preflight.ts'
-import type { Settings, Slice } from './side.ts'
-import { type JudgedTarget, type Target, judgeTargets } from './targets.ts'
+import type { Block } from './blocks.ts'
+import type { IsolatedChange } from './isolate.ts'
+import type { ExperimentEntry, Interval } from './journal.ts'
+import { planTable } from './report-plan.ts'
+import { plotBlocks } from './report-plots.ts'
+import { targetBlocks } from './report-targets.ts'
+import type { Slice } from './side.ts'
+import { type TuningStory, formatSettings } from './story.ts'
+import type { Target } from './targets.ts'
 
-export type Block =
-  | { readonly kind: 'heading'; readonly text: string }
-  | { readonly kind: 'text'; readonly text: string }
-  | {
-      readonly kind: 'table'
-      readonly head: readonly string[]
-      readonly rows: readonly (readonly string[])[]
-    }
-  | {
-      readonly kind: 'bars'
-      readonly title: string
-      readonly bars: readonly { readonly label: string; readonly value: number; readonly text: string }[]
-    }
-
-export interface TuningStory {
-  readonly begin: Extract<JournalEntry, { kind: 'begin' }>
-  readonly baseline: Extract<JournalEntry, { kind: 'baseline' }>
-  readonly experiments: readonly ExperimentEntry[]
-  readonly skips: readonly Extract<JournalEntry, { kind: 'skip' }>[]
-  readonly end: Extract<JournalEntry, { kind: 'end' }>
-}
-
-/** @returns undefined while the run has not ended */
-export function toStory(entries: readonly JournalEntry[]): TuningStory | undefined {
-  const begin = entries.find((entry) => entry.kind === 'begin')
-  const baseline = entries.find((entry) => entry.kind === 'baseline')
-  const end = entries.findLast((entry) => entry.kind === 'end')
-  if (begin === undefined || baseline === undefined || end === undefined) return undefined
-  return {
-    begin,
-    baseline,
-    end,
-    experiments: entries.filter((entry) => entry.kind === 'experiment'),
-    skips: entries.filter((entry) => entry.kind === 'skip'),
-  }
-}
-
-/** The experiments that gave the incumbent, from the baseline on. */
-export function winningSteps({ experiments, end }: TuningStory): ExperimentEntry[] {
-  const steps: ExperimentEntry[] = []
-  for (let id = end.incumbentId; id !== 'baseline';) {
-    const step = experiments.find((entry) => entry.id === id)!
-    steps.unshift(step)
-    id = step.incumbentId
-  }
-  return steps
-}
-
-/** Worst cosine of the winner: that of the last step, or of the baseline. */
-export function winnerCosine(story: TuningStory): number | undefined {
-  return winningSteps(story).at(-1)?.result.quality?.worstCosine ?? story.baseline.quality.worstCosine
-}
-
-export function judgeStory(story: TuningStory, targets: readonly Target[]): JudgedTarget[] {
-  const { final } = story.end
-  return judgeTargets(
-    targets,
-    { slice: final.baseline, worstCosine: story.baseline.quality.worstCosine },
-    { slice: final.winner, worstCosine: winnerCosine(story) },
-  )
-}
-
-export function buildReport(
-  story: TuningStory,
-  targets: readonly Target[],
-  checklist: readonly PreflightItem[],
-): Block[] {
-  const { begin, baseline, experiments, skips, end } = story
-  const { key } = begin
-  const steps = winningSteps(story)
-  const settings = steps.at(-1)?.settings ?? baseline.settings
+export function buildReport(story: TuningStory, targets: readonly Target[]): Block[] {
+  const { begin, experiments, skips, end, isolated } = story
+  const { key, facts } = begin
   const scenarios = Object.keys(end.final.winner.scenarios)
   return [
     { kind: 'heading', text: 'Result' },
     {
       kind: 'text',
-      text: `${key.model} on ${key.cpu}, ${key.usableCores} cores, akidb-embedding ${key.packageVersion}, ${end.date}. Winner: ${end.incumbentId}, ${formatSettings(settings)}.${end.stoppedBy === undefined ? '' : ` The run stopped at ${end.stoppedBy}.`}`,
+      text: `${key.model} on ${key.gpu ?? `${key.cpu}, ${key.usableCores} cores`}, akidb-embedding ${key.packageVersion}, ${end.date}. Winner: ${end.incumbentId}, ${formatSettings(end.settings)}.${end.stoppedBy === undefined ? '' : ` The search stopped at ${end.stoppedBy}.`}`,
     },
+    ...describeInstead(story),
     { kind: 'heading', text: 'Targets' },
-    {
-      kind: 'table',
-      head: ['target', 'wanted', 'baseline', 'measured', 'verdict'],
-      rows: judgeStory(story, targets).map(({ target, baseline: before, measured, verdict }) => [
-        target.name,
-        formatWanted(target),
-        formatMetric(target, before),
-        formatMetric(target, measured),
-        verdict,
-      ]),
-    },
+    ...targetBlocks(story, targets),
     { kind: 'heading', text: 'Before and after' },
     {
       kind: 'text',
-      text: `Baseline, untuned default and winner, measured in turn in ${end.final.rounds} rounds; medians. Gains with their 95 % interval (signed-rank, pairs of rounds).`,
+      text: `Baseline, untuned default and winner, measured in turn in ${end.final.rounds} rounds: the median rate, and percentiles over all answers. Gains with their 95 % interval (signed-rank, pairs of rounds).`,
     },
     {
       kind: 'table',
@@ -115,39 +43,28 @@ export function buildReport(
         return comparisonRows(scenario, end.final, gain)
       }),
     },
-    ...(['textsPerSecond', 'p95Ms'] as const).map(
-      (metric): Block => ({
-        kind: 'bars',
-        title: metric === 'p95Ms' ? 'p95 in ms, less is better' : 'texts/s, more is better',
-        bars: scenarios.flatMap((scenario) =>
-          (['baseline', 'untuned', 'winner'] as const).map((name) => {
-            const value = end.final[name].scenarios[scenario]![metric]
-            return { label: `${scenario}, ${name}`, value, text: value.toFixed(1) }
-          }),
-        ),
-      }),
-    ),
-    {
-      kind: 'bars',
-      title: 'Texts/s after each change that was kept, as a multiple of the baseline',
-      bars: waterfall(steps),
-    },
+    ...plotBlocks(story),
+    { kind: 'heading', text: "The plan's steps" },
+    planTable(story),
+    ...isolationBlocks(isolated),
     { kind: 'heading', text: 'Experiments' },
-    {
-      kind: 'table',
-      head: [
-        'id',
-        'stage',
-        'change',
-        'against',
-        'texts/s ratio',
-        'interval',
-        'pairs',
-        'worst cosine',
-        'outcome',
-      ],
-      rows: experiments.map((entry) => experimentRow(entry)),
-    },
+    experiments.length === 0
+      ? { kind: 'text', text: 'None was made.' }
+      : {
+          kind: 'table',
+          head: [
+            'id',
+            'stage',
+            'change',
+            'against',
+            'texts/s ratio',
+            'interval',
+            'pairs',
+            'worst cosine',
+            'outcome',
+          ],
+          rows: experiments.map((entry) => experimentRow(entry)),
+        },
     ...skips.map(
       ({ stage, reason }): Block => ({ kind: 'text', text: `Stage ${stage}: not tried, ${reason}.` }),
     ),
@@ -155,9 +72,45 @@ export function buildReport(
     {
       kind: 'table',
       head: ['check', 'found', 'note'],
-      rows: checklist.map(({ name, text, fix }) => [name, text, fix ?? 'fine']),
+      rows: facts.checklist.map(({ name, text, fix }) => [name, text, fix ?? 'fine']),
     },
   ]
+}
+
+function describeInstead({ end }: TuningStory): Block[] {
+  if (end.final.instead === undefined) return []
+  const { ratio, low, high } = end.final.instead.lossToUntuned
+  const text = `What the search had found gave ${ratio.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)}) times the texts/s of the untuned default, so the default was taken: the search had too little time, or the machine was too noisy.`
+  return [{ kind: 'text', text }]
+}
+
+function isolationBlocks(isolated: readonly IsolatedChange[]): Block[] {
+  if (isolated.length === 0) return []
+  return [
+    { kind: 'heading', text: 'Each change alone on the baseline' },
+    {
+      kind: 'text',
+      text: 'A target was missed, so each change that was kept was measured by itself against the baseline.',
+    },
+    {
+      kind: 'table',
+      head: ['change', 'texts/s ratio', 'interval', 'finding'],
+      rows: isolated.map(({ change, outcome, reason, comparison }) => [
+        formatSettings(change),
+        comparison === undefined ? `not measured: ${reason}` : comparison.ratio.toFixed(3),
+        comparison === undefined ? '' : `${comparison.low.toFixed(3)} to ${comparison.high.toFixed(3)}`,
+        isolationFindings[outcome],
+      ]),
+    },
+  ]
+}
+
+const isolationFindings: Readonly<Record<IsolatedChange['outcome'], string>> = {
+  better: 'helps by itself',
+  worse: 'hurts by itself: it pays only after the changes before it',
+  equal: 'gives nothing by itself: it pays only after the changes before it, or the gain was small',
+  failed: 'needs a change before it',
+  'not measured': 'no finding',
 }
 
 function comparisonRows(
@@ -188,17 +141,6 @@ function comparisonRows(
   ]
 }
 
-function waterfall(steps: readonly ExperimentEntry[]): { label: string; value: number; text: string }[] {
-  let multiple = 1
-  return [
-    { label: 'baseline', value: 1, text: '1.00' },
-    ...steps.map(({ change, result }) => {
-      multiple *= result.comparison!.ratio
-      return { label: formatSettings(change), value: multiple, text: multiple.toFixed(2) }
-    }),
-  ]
-}
-
 function experimentRow({ id, stage, change, incumbentId, result }: ExperimentEntry): string[] {
   const { comparison, quality } = result
   return [
@@ -214,27 +156,6 @@ function experimentRow({ id, stage, change, incumbentId, result }: ExperimentEnt
   ]
 }
 
-export function formatSettings(settings: Settings): string {
-  return Object.entries(settings)
-    .map(([key, value]) => `${key} ${String(value)}`)
-    .join(', ')
-}
-
 function formatInterval({ ratio, low, high }: Interval): string {
   return `${ratio.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`
-}
-
-function formatWanted(target: Target): string {
-  const bounds = [
-    target.atLeast === undefined ? [] : [`>= ${formatMetric(target, target.atLeast)}`],
-    target.atMost === undefined ? [] : [`<= ${formatMetric(target, target.atMost)}`],
-  ]
-  return bounds.flat().join(', ')
-}
-
-function formatMetric({ metric, clients }: Target, value: number | undefined): string {
-  if (value === undefined) return `not measured: no closed loop of ${clients} clients was run`
-  if (metric === 'rssBytes') return `${(value / 1e9).toFixed(2)} GB`
-  if (metric === 'worstCosine') return value.toFixed(6)
-  return metric === 'textsPerSecond' ? value.toFixed(1) : `${value.toFixed(2)} ms`
 }

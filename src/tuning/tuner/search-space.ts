@@ -21,57 +21,103 @@ export interface Stage {
   readonly skipped?: string
 }
 
-/** The plan's order. Keys that the schema does not have yet, or has without `tunable`, are left out. */
-const plan: Readonly<Record<string, readonly string[]>> = {
+/** The plan's order. */
+const plan: Readonly<Record<string, readonly ConfigKey[]>> = {
   engine: ['engine'],
   precision: ['precision'],
-  builder: ['builderOptimizationLevel', 'profiles'],
+  builder: ['builderOptimizationLevel', 'profileTokens', 'enginePerProfile'],
   tactics: ['tacticSources'],
   workspace: ['workspaceBytes'],
+  // Host buffers are always pinned and there are two a stream: neither is a knob.
+  memory: ['cudaGraphs', 'gpuWait', 'embeddingTable'],
   threads: ['threads'],
   streams: ['streams'],
   batching: ['maxBatchSize', 'maxBatchTokens', 'batchTimeoutMs', 'adaptiveBatching'],
 }
 export const stageNames: readonly string[] = Object.keys(plan)
-const tensorrtStages: ReadonlySet<string> = new Set(['builder', 'tactics', 'workspace'])
+
+const engineNames = ['onnx', 'openvino', 'tensorrt', 'cuda'] as const
+export type TunedEngine = (typeof engineNames)[number]
+const gpuEngines: ReadonlySet<string> = new Set(['tensorrt', 'cuda'])
+
+/** Engines that read a knob; one that is not here is read by all. */
+const enginesByKnob: Partial<Record<ConfigKey, readonly TunedEngine[]>> = {
+  builderOptimizationLevel: ['tensorrt'],
+  profileTokens: ['tensorrt'],
+  enginePerProfile: ['tensorrt'],
+  tacticSources: ['tensorrt'],
+  workspaceBytes: ['tensorrt'],
+  gpuWait: ['tensorrt'],
+  embeddingTable: ['tensorrt'],
+  cudaGraphs: ['tensorrt', 'cuda'],
+  threads: ['onnx', 'openvino'],
+  streams: ['onnx', 'openvino', 'tensorrt'],
+}
+
+/** What an engine computes at, the plain one first. fp16 overflows in some models and fp32 wastes a GPU's tensor cores:
+ * the first is tried there, the second is not. */
+const precisionsByEngine: Readonly<Record<TunedEngine, readonly string[]>> = {
+  onnx: ['fp32'],
+  openvino: ['fp32', 'bf16'],
+  tensorrt: ['bf16', 'fp8', 'fp16'],
+  cuda: ['bf16', 'fp8', 'fp8-rowwise'],
+}
 
 export interface Machine {
   readonly usableCores: number
   readonly hasGpu: boolean
 }
 
+/** The engines to try, the baseline's first.
+ * @param isLarge too large for fp32 on a CPU   @param asked comma-separated
+ * @throws {EmbedError} USAGE for a name that is no engine */
+export function chooseEngines(machine: Machine, isLarge: boolean, asked?: string): readonly TunedEngine[] {
+  if (asked !== undefined) {
+    return asked.split(',').map((name) => assertKnown('engine', name, engineNames) as TunedEngine)
+  }
+  if (!machine.hasGpu) return ['onnx', 'openvino']
+  return isLarge ? ['cuda', 'tensorrt'] : engineNames
+}
+
 /** @param only names of the stages wanted; default all
  * @throws {EmbedError} USAGE for a name that is no stage */
-export function planStages(machine: Machine, only: readonly string[] = stageNames): Stage[] {
-  for (const name of only) {
-    if (stageNames.includes(name)) continue
-    const nearest = findNearestName(name, stageNames)
-    const hint = nearest === undefined ? '' : `; did you mean '${nearest}'?`
-    throw new EmbedError('USAGE', {
-      reason: `'${name}' is no stage; there are ${stageNames.join(', ')}${hint}`,
-    })
-  }
+export function planStages(
+  machine: Machine,
+  engines: readonly TunedEngine[],
+  only: readonly string[] = stageNames,
+): Stage[] {
+  for (const name of only) assertKnown('stage', name, stageNames)
   return stageNames
     .filter((name) => only.includes(name))
     .map((name) => {
-      if (tensorrtStages.has(name) && !machine.hasGpu) {
+      const keys = plan[name]!
+      const readers = keys.flatMap((key) => enginesByKnob[key] ?? engineNames)
+      if (!machine.hasGpu && readers.every((engine) => gpuEngines.has(engine))) {
         return { name, knobs: [], skipped: 'no NVIDIA GPU on this machine' }
       }
-      const found = plan[name]!.flatMap((key) => toStageKnob(key, machine))
+      const found = keys.flatMap((key) => toStageKnob(key, machine, engines))
       return found.length === 0
         ? { name, knobs: [], skipped: 'no knob of it has values to try here' }
         : { name, knobs: found }
     })
 }
 
-function toStageKnob(key: string, machine: Machine): StageKnob[] {
-  const knob: Knob | undefined = knobs.find((each) => each.key === key)
-  if (knob === undefined) return []
-  const values = key === 'threads' ? toThreadCounts(machine.usableCores) : (knob.tunable ?? [])
-  const usable = values.filter(
-    (value) => machine.hasGpu || !['tensorrt', 'cuda', 'fp8', 'fp8-rowwise'].includes(String(value)),
-  )
-  return usable.length < 2 ? [] : [{ key: knob.key, values: usable, byDefault: knob.default }]
+function assertKnown(kind: string, name: string, known: readonly string[]): string {
+  if (known.includes(name)) return name
+  const nearest = findNearestName(name, known)
+  const hint = nearest === undefined ? '' : `; did you mean '${nearest}'?`
+  throw new EmbedError('USAGE', { reason: `'${name}' is no ${kind}; there are ${known.join(', ')}${hint}` })
+}
+
+function toStageKnob(key: ConfigKey, machine: Machine, engines: readonly TunedEngine[]): StageKnob[] {
+  const knob: Knob = knobs.find((each) => each.key === key)!
+  const values =
+    key === 'engine'
+      ? engines
+      : key === 'threads'
+        ? toThreadCounts(machine.usableCores)
+        : (knob.tunable ?? [])
+  return values.length < 2 ? [] : [{ key, values, byDefault: knob.default }]
 }
 
 /** Half, all, and twice the cores: hyper-threads seldom help, and sometimes do. */
@@ -79,14 +125,36 @@ function toThreadCounts(usableCores: number): number[] {
   return [...new Set([Math.max(1, usableCores >> 1), usableCores, usableCores * 2])]
 }
 
-/** The plain service: the portable engine at full precision, one text at a time. */
-export function baselineSettings(machine: Machine): Settings {
+/** The knobs of a stage that the engine of these settings reads, with the values that it takes. */
+export function knobsFor(stage: Stage, settings: Settings): StageKnob[] {
+  const engine = settings.engine as TunedEngine | undefined
+  if (engine === undefined || !engineNames.includes(engine)) return [...stage.knobs]
+  return stage.knobs.flatMap((knob) => {
+    const readers = enginesByKnob[knob.key]
+    if (readers !== undefined && !readers.includes(engine)) return []
+    if (knob.key !== 'precision') return [knob]
+    const values = knob.values.filter((value) => precisionsByEngine[engine].includes(String(value)))
+    return values.some((value) => value !== settings.precision) ? [{ ...knob, values }] : []
+  })
+}
+
+/** What trying a value changes: another engine brings its plain precision where it has not the one of now. */
+export function toChange(key: ConfigKey, value: KnobValue, settings: Settings): Settings {
+  if (key !== 'engine') return { [key]: value }
+  const engine = value as TunedEngine
+  const precisions = precisionsByEngine[engine]
+  if (precisions.includes(settings.precision ?? '')) return { engine }
+  return { engine, precision: precisions[0] } as Settings
+}
+
+/** The plain service: one text at a time at the engine's plain precision, and nothing that has to be found out. */
+export function baselineSettings(machine: Machine, engine: TunedEngine = 'onnx'): Settings {
   return {
-    engine: 'onnx',
-    precision: 'fp32',
-    threads: machine.usableCores,
-    streams: 1,
+    engine,
+    precision: precisionsByEngine[engine][0],
+    ...(gpuEngines.has(engine) ? { cudaGraphs: 0 } : { threads: machine.usableCores }),
+    ...(engine === 'cuda' ? {} : { streams: 1 }),
     maxBatchSize: 1,
     adaptiveBatching: true,
-  }
+  } as Settings
 }

@@ -1,11 +1,14 @@
 /** What the tuner and the process of a side say to each other. */
 import type { SideInfo, SideQuality, Slice } from './side.ts'
 import type { ConfigValues } from '../../config/load.ts'
+import type { CudaSearchOptions } from '../../hardware/machine/cuda-libraries.ts'
 
 export interface SideSetup {
   /** As for loadConfig: what differs from the defaults. */
   readonly values: ConfigValues
   readonly cacheDir: string
+  /** Where NVIDIA's libraries may be beside the system's folders. */
+  readonly cudaSearch?: CudaSearchOptions
   /** Clients of the closed loops, a scenario each. */
   readonly clients: readonly number[]
   readonly roundMs: number

@@ -45,7 +45,8 @@ async function answer(request: Exclude<SideRequest, { kind: 'stop' }>): Promise<
 
 async function start(setup: SideSetup): Promise<Running> {
   const config = loadConfig({ flags: setup.values })
-  const { pipeline } = await startPipeline(config, { cacheDir: setup.cacheDir })
+  const { cacheDir, cudaSearch } = setup
+  const { pipeline } = await startPipeline(config, { cacheDir, cudaSearch })
   const { maxTokens } = pipeline.spec
   const countTokens = async (texts: readonly string[]): Promise<number[]> => {
     const encoded = await pipeline.tokenizer.encode(texts, { maxTokens, truncation: 'right' })
@@ -60,24 +61,33 @@ async function start(setup: SideSetup): Promise<Running> {
 }
 
 function describe({ pipeline }: Running): SideInfo {
-  const { name, precision, device, runtimeVersion } = pipeline.engine.info
-  return { engine: name, precision, device, runtimeVersion, modelHash: pipeline.spec.contentHash }
+  const { name, precision, device, runtimeVersion, memoryBytes } = pipeline.engine.info
+  return {
+    engine: name,
+    precision,
+    device,
+    runtimeVersion,
+    memoryBytes,
+    modelHash: pipeline.spec.contentHash,
+  }
 }
 
 async function measure({ setup, target, workload }: Running): Promise<Slice> {
   const scenarios: [string, Slice['scenarios'][string]][] = []
   for (const clients of setup.clients) {
+    const latenciesMs: number[] = []
     const round = await runLoad(target, {
       workload,
       load: { kind: 'closed', clients },
       durationMs: setup.roundMs,
       // The caches of the other side have to leave.
       warmupMs: setup.roundMs / 5,
+      onLatency: (latencyMs) => latenciesMs.push(latencyMs),
     })
     if (round.errors > 0) throw new Error(`${round.errors} requests failed, the first: ${round.firstError}`)
     const { textsPerSecond, p50Ms, p95Ms, p99Ms } = round
     const name = `${clients} client${clients === 1 ? '' : 's'}`
-    scenarios.push([name, { textsPerSecond, p50Ms, p95Ms, p99Ms }])
+    scenarios.push([name, { textsPerSecond, p50Ms, p95Ms, p99Ms, latenciesMs }])
   }
   return { scenarios: Object.fromEntries(scenarios), rssBytes: process.memoryUsage.rss() }
 }

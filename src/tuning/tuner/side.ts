@@ -1,5 +1,6 @@
 /** One configuration that runs: what the tuner measures and judges, however it is made. */
 import type { Config } from '../../config/schema.ts'
+import { percentile } from '../measure/percentile.ts'
 import type { QualityCheck } from '../quality/judge-quality.ts'
 
 /** What differs from the defaults. */
@@ -10,6 +11,8 @@ export interface ScenarioFigures {
   readonly p50Ms: number
   readonly p95Ms: number
   readonly p99Ms: number
+  /** Of one round, where the side tells. */
+  readonly latenciesMs?: readonly number[]
 }
 
 /** One short round of every scenario. */
@@ -30,6 +33,8 @@ export interface SideInfo {
   readonly precision: string
   readonly device: string
   readonly runtimeVersion: string
+  /** What the engine holds, on the GPU where it runs there. */
+  readonly memoryBytes: number
   readonly modelHash: string
 }
 
@@ -43,12 +48,22 @@ export interface Side extends AsyncDisposable {
 /** @throws when the configuration does not start */
 export type StartSide = (settings: Settings) => Promise<Side>
 
-/** The figures of many slices: the median of each. */
+/** The figures of many slices: the median of each rate; percentiles over the latencies of all rounds, since one short round
+ * has too few for a p99. */
 export function toSlice(slices: readonly Slice[], median: (values: readonly number[]) => number): Slice {
   const names = Object.keys(slices[0]!.scenarios)
   const figures = (name: string): ScenarioFigures => {
-    const of = (key: keyof ScenarioFigures): number =>
+    const of = (key: 'textsPerSecond' | 'p50Ms' | 'p95Ms' | 'p99Ms'): number =>
       median(slices.map((slice) => slice.scenarios[name]![key]))
+    const latenciesMs: readonly number[] = slices.flatMap((slice) => slice.scenarios[name]!.latenciesMs ?? [])
+    if (latenciesMs.length > 0) {
+      return {
+        textsPerSecond: of('textsPerSecond'),
+        p50Ms: percentile(latenciesMs, 0.5),
+        p95Ms: percentile(latenciesMs, 0.95),
+        p99Ms: percentile(latenciesMs, 0.99),
+      }
+    }
     return {
       textsPerSecond: of('textsPerSecond'),
       p50Ms: of('p50Ms'),

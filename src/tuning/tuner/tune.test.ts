@@ -4,8 +4,15 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type FakeMachine, createFakeMachine } from '../../../test/fakes/tuned-side.ts'
 import { createRandom } from '../measure/random.ts'
-import { type ExperimentEntry, Journal, type JournalEntry, readJournal } from './journal.ts'
-import { type Stage, baselineSettings, planStages } from './search-space.ts'
+import { type ExperimentEntry, Journal, type JournalEntry, type RunFacts, readJournal } from './journal.ts'
+import {
+  type Stage,
+  baselineSettings,
+  chooseEngines,
+  knobsFor,
+  planStages,
+  toChange,
+} from './search-space.ts'
 import type { Settings } from './side.ts'
 import { type TuneOptions, type TuneResult, tune } from './tune.ts'
 
@@ -15,6 +22,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
+const facts: RunFacts = { checklist: [], limits: { missing: 'a test' }, hasSyntheticWeights: false }
 const machine = { usableCores: 2, hasGpu: false }
 const key = { model: 'm', modelHash: 'hash', cpu: 'c', usableCores: 2, packageVersion: '0' }
 const stages: readonly Stage[] = [
@@ -53,6 +61,7 @@ async function run(fake: Partial<FakeMachine>, options: Partial<TuneOptions> = {
   const result = await tune({
     key,
     stages,
+    facts,
     baseline: baselineSettings(machine),
     untuned: {},
     start: state.start,
@@ -175,7 +184,7 @@ describe('planted faults, 100 seeds each', () => {
     for (const seed of seeds) {
       const { result, experiments } = await run(
         { random: createRandom(seed), ...(fault as Partial<FakeMachine>) },
-        { stages: twoStages, finalRounds: 6 },
+        { stages: twoStages, finalRounds: 6, untuned: { engine: 'onnx', maxBatchSize: 1 } },
       )
       expect(experiments[0], `seed ${seed}`).toMatchObject({
         change: { engine: 'openvino' },
@@ -195,7 +204,7 @@ describe('planted faults, 100 seeds each', () => {
 describe('the journal', () => {
   it('a run cut anywhere goes on where it was, and ends where the whole run did', async () => {
     const whole = join(folder, 'whole.jsonl')
-    const options = { key, stages, baseline: baselineSettings(machine), untuned: {} }
+    const options = { key, stages, facts, baseline: baselineSettings(machine), untuned: {} }
     // Without noise: the two runs must agree in every decision.
     const fake = () => createFakeMachine({ speed, noise: 0, random: createRandom(1) })
     await using journal = await Journal.open(whole)
@@ -229,7 +238,7 @@ describe('the journal', () => {
     const onEvent: TuneOptions['onEvent'] = (event) => {
       if (event.kind === 'try' && event.trial === 3) stop.abort()
     }
-    const options = { key, stages, baseline: baselineSettings(machine), untuned: {}, earlier: [] }
+    const options = { key, stages, facts, baseline: baselineSettings(machine), untuned: {}, earlier: [] }
     await expect(
       tune({ ...options, start: state.start, journal, signal: stop.signal, onEvent }),
     ).rejects.toMatchObject({ name: 'AbortError' })
@@ -260,18 +269,208 @@ describe('the journal', () => {
 })
 
 describe('the search space', () => {
+  const cpuEngines = chooseEngines(machine, false)
+  const gpu = { usableCores: 16, hasGpu: true }
+
   it('skips GPU stages without a GPU by name, takes the values of the schema', () => {
-    const planned = planStages(machine)
-    expect(planned.find(({ name }) => name === 'tactics')).toMatchObject({
-      skipped: 'no NVIDIA GPU on this machine',
-    })
+    const planned = planStages(machine, cpuEngines)
+    for (const stage of ['builder', 'tactics', 'workspace', 'memory']) {
+      expect(planned.find(({ name }) => name === stage)).toMatchObject({
+        skipped: 'no NVIDIA GPU on this machine',
+      })
+    }
     expect(planned[0]).toEqual({
       name: 'engine',
       knobs: [{ key: 'engine', values: ['onnx', 'openvino'], byDefault: 'auto' }],
     })
     const threads = planned.find(({ name }) => name === 'threads')!
     expect(threads.knobs).toEqual([{ key: 'threads', values: [1, 2, 4], byDefault: undefined }])
-    expect(() => planStages(machine, ['batchin'])).toThrow("did you mean 'batching'?")
-    expect(planStages(machine, ['batching']).map(({ name }) => name)).toEqual(['batching'])
+    expect(() => planStages(machine, cpuEngines, ['batchin'])).toThrow("did you mean 'batching'?")
+    expect(planStages(machine, cpuEngines, ['batching']).map(({ name }) => name)).toEqual(['batching'])
+  })
+
+  it('starts where a model can: onnx, or the GPU for one too large for fp32; or where it is told', () => {
+    expect(chooseEngines(gpu, false)).toEqual(['onnx', 'openvino', 'tensorrt', 'cuda'])
+    expect(chooseEngines(gpu, true)).toEqual(['cuda', 'tensorrt'])
+    expect(chooseEngines(machine, true, 'tensorrt,cuda')).toEqual(['tensorrt', 'cuda'])
+    expect(() => chooseEngines(machine, false, 'onxx')).toThrow("'onxx' is no engine")
+    expect(baselineSettings(gpu, 'tensorrt')).toEqual({
+      engine: 'tensorrt',
+      precision: 'bf16',
+      cudaGraphs: 0,
+      streams: 1,
+      maxBatchSize: 1,
+      adaptiveBatching: true,
+    })
+    expect(baselineSettings(gpu, 'cuda')).not.toHaveProperty('streams')
+    expect(baselineSettings(machine)).toMatchObject({ engine: 'onnx', precision: 'fp32', threads: 2 })
+  })
+
+  it('gives an engine its own knobs and precisions, and another engine a precision that it has', () => {
+    const planned = planStages(gpu, ['tensorrt', 'cuda'])
+    const keysFor = (engine: 'tensorrt' | 'cuda' | 'onnx', stage: string): string[] =>
+      knobsFor(
+        planned.find(({ name }) => name === stage)!,
+        { engine, precision: 'bf16' },
+      ).map(({ key: k }) => k)
+    expect(keysFor('tensorrt', 'memory')).toEqual(['cudaGraphs', 'gpuWait', 'embeddingTable'])
+    expect(keysFor('cuda', 'memory')).toEqual(['cudaGraphs'])
+    expect(keysFor('cuda', 'tactics')).toEqual([])
+    expect(keysFor('cuda', 'threads')).toEqual([])
+    expect(keysFor('onnx', 'memory')).toEqual([])
+    const precision = planned.find(({ name }) => name === 'precision')!
+    expect(knobsFor(precision, { engine: 'cuda', precision: 'bf16' })[0]!.values).toEqual([
+      'bf16',
+      'fp8',
+      'fp8-rowwise',
+    ])
+    expect(knobsFor(precision, { engine: 'onnx', precision: 'fp32' })).toEqual([])
+    expect(toChange('engine', 'cuda', { engine: 'onnx', precision: 'fp32' })).toEqual({
+      engine: 'cuda',
+      precision: 'bf16',
+    })
+    expect(toChange('engine', 'cuda', { engine: 'tensorrt', precision: 'fp8' })).toEqual({ engine: 'cuda' })
+  })
+})
+
+function perSecond(settings: Settings): number {
+  return (
+    100 *
+    (settings.precision === 'fp8' ? 1.5 : settings.precision === 'fp8-rowwise' ? 1.2 : 1) *
+    (settings.builderOptimizationLevel === 5 ? 1.1 : 1) *
+    (settings.cudaGraphs === 32 ? 1.3 : 1) *
+    (settings.engine === 'cuda' ? 0.8 : 1)
+  )
+}
+
+describe('a GPU, as far as a fake shows it', () => {
+  const gpu = { usableCores: 16, hasGpu: true }
+  it('goes through the stages of TensorRT in the order of the plan', async () => {
+    const { result, experiments, entries } = await run(
+      { speed: perSecond, noise: 0.01 },
+      { stages: planStages(gpu, ['tensorrt', 'cuda']), baseline: baselineSettings(gpu, 'tensorrt') },
+    )
+    expect(result.settings).toMatchObject({
+      engine: 'tensorrt',
+      precision: 'fp8',
+      builderOptimizationLevel: 5,
+      cudaGraphs: 32,
+    })
+    expect([...new Set(experiments.map(({ stage }) => stage))]).toEqual([
+      'engine',
+      'precision',
+      'builder',
+      'tactics',
+      'workspace',
+      'memory',
+      'streams',
+      'batching',
+    ])
+    expect(entries.find((entry) => entry.kind === 'skip')).toMatchObject({
+      stage: 'threads',
+      reason: 'the engine tensorrt has no threads',
+    })
+  })
+
+  it('skips by name what the engine cuda does not have', async () => {
+    const { entries } = await run(
+      { speed: perSecond, noise: 0.01 },
+      { stages: planStages(gpu, ['cuda']), baseline: baselineSettings(gpu, 'cuda') },
+    )
+    const skips = entries.filter((entry) => entry.kind === 'skip')
+    expect(skips.map(({ stage }) => stage)).toEqual([
+      'engine',
+      'builder',
+      'tactics',
+      'workspace',
+      'threads',
+      'streams',
+    ])
+    expect(skips[1]!.reason).toBe(
+      'the engine cuda has no builderOptimizationLevel, profileTokens, enginePerProfile',
+    )
+  })
+})
+
+describe('the end of a run', () => {
+  it('takes the untuned default where that is faster than what little time found', async () => {
+    const { result, entries } = await run(
+      { speed: (settings) => (settings.engine === undefined ? 300 : 100), noise: 0.02 },
+      { maxTrials: 1, untuned: { maxQueuedRequests: 7 } },
+    )
+    expect(result).toMatchObject({ incumbentId: 'untuned', settings: { maxQueuedRequests: 7 } })
+    expect(result.final.instead!.lossToUntuned.high).toBeLessThan(0.5)
+    expect(result.final.winner).toEqual(result.final.untuned)
+    expect(entries.at(-1)).toMatchObject({ kind: 'end', incumbentId: 'untuned' })
+  })
+
+  it('does not where the untuned default is not as exact', async () => {
+    const { result } = await run(
+      {
+        speed: (settings) => (settings.engine === undefined ? 300 : 100),
+        cosine: (settings) => (settings.engine === undefined ? 0.9 : 0.9999),
+        noise: 0.02,
+      },
+      { maxTrials: 1 },
+    )
+    expect(result.incumbentId).not.toBe('untuned')
+  })
+
+  it('tries each change alone after a missed target, and says what needs another one', async () => {
+    const options = { stages: stages.slice(0, 2), isTargetMissed: () => true }
+    const { entries } = await run(
+      {
+        speed,
+        noise: 0.01,
+        // bf16 needs openvino.
+        fails: ({ engine, precision }) => (engine === 'onnx' && precision === 'bf16' ? 'start' : undefined),
+      },
+      options,
+    )
+    expect(entries.at(-1)).toMatchObject({
+      kind: 'isolation',
+      results: [
+        { change: { engine: 'openvino' }, outcome: 'better' },
+        { change: { precision: 'bf16' }, outcome: 'failed' },
+      ],
+    })
+    const reached = await run({ speed, noise: 0.01 }, { ...options, isTargetMissed: () => false })
+    expect(reached.entries.at(-1)!.kind).toBe('end')
+  })
+})
+
+describe('the time', () => {
+  it('is shared: a knob that noise drowns does not take that of the others', async () => {
+    let nowMs = 0
+    const state = createFakeMachine({ speed: () => 100, noise: 0.5, random: createRandom(5) })
+    const path = join(folder, 'shared.jsonl')
+    await using journal = await Journal.open(path)
+    await tune({
+      key,
+      stages,
+      facts,
+      baseline: baselineSettings(machine),
+      untuned: {},
+      // Every measurement takes a second.
+      start: async (settings) => {
+        const side = await state.start(settings)
+        return {
+          ...side,
+          measure: () => {
+            nowMs += 1000
+            return side.measure()
+          },
+        }
+      },
+      journal,
+      earlier: [],
+      finalRounds: 6,
+      budgetMs: 180_000,
+      nowMs: () => nowMs,
+    })
+    const tried = (await readJournal(path)).filter((entry) => entry.kind === 'experiment')
+    expect(new Set(tried.map(({ stage }) => stage))).toEqual(new Set(['engine', 'batching']))
+    // The end included.
+    expect(nowMs).toBeLessThan(220_000)
   })
 })

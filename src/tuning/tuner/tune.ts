@@ -3,16 +3,17 @@ import { EmbedError } from '../../errors.ts'
 import { median } from '../measure/percentile.ts'
 import { descend } from './descend.ts'
 import { runExperiment } from './experiment.ts'
-import type { ExperimentEntry, FinalComparison, Interval, Journal, JournalEntry } from './journal.ts'
-import type { KnobValue, Stage, StageKnob } from './search-space.ts'
+import { compareAtEnd } from './final-comparison.ts'
+import { isolate } from './isolate.ts'
+import type { ExperimentEntry, FinalComparison, Journal, JournalEntry, RunFacts } from './journal.ts'
+import { type KnobValue, type Stage, type StageKnob, knobsFor, toChange } from './search-space.ts'
 import { type Side, type Settings, type Slice, type StartSide, toSlice } from './side.ts'
-import { predictRound } from './predict-round.ts'
-import { signedRankInterval } from './signed-rank.ts'
 import type { TunedKey } from './tuned-config.ts'
 
 export interface TuneOptions {
   readonly key: TunedKey
   readonly stages: readonly Stage[]
+  readonly facts: RunFacts
   readonly baseline: Settings
   /** What a user gets without tuning. */
   readonly untuned: Settings
@@ -23,16 +24,21 @@ export interface TuneOptions {
   readonly maxMemoryBytes?: number | undefined
   readonly maxPairs?: number | undefined
   readonly maxTrials?: number | undefined
+  /** Of the whole run, the comparison at the end included; what is under way is finished. */
   readonly budgetMs?: number | undefined
   /** Rounds of the comparison at the end. Default 12. */
   readonly finalRounds?: number
+  /** Then each change that was kept is tried alone on the baseline, to find which one disappoints. */
+  readonly isTargetMissed?: (final: FinalComparison) => boolean
   readonly nowMs?: () => number
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: (event: TuneEvent) => void
 }
 
 export type TuneEvent =
-  | { readonly kind: 'baseline' | 'final' }
+  | { readonly kind: 'baseline' }
+  | { readonly kind: 'isolate'; readonly change: Settings }
+  | { readonly kind: 'final'; readonly round: number; readonly ofRounds: number }
   | { readonly kind: 'try'; readonly stage: string; readonly change: Settings; readonly trial: number }
   | { readonly kind: 'entry'; readonly entry: JournalEntry }
 
@@ -55,6 +61,12 @@ class Tuner {
   readonly #earlier: ExperimentEntry[]
   #incumbent: { id: string; settings: Settings; side: Side | undefined }
   #trials = 0
+  /** In the order in which they were kept. */
+  readonly #kept: Settings[] = []
+  /** Knobs that have not had their turn, this one included. */
+  #knobsLeft: number
+  /** What the comparison at the end will take. */
+  #finalMs = 0
   #stoppedBy: string | undefined
 
   constructor(options: TuneOptions) {
@@ -63,35 +75,48 @@ class Tuner {
     this.#startedMs = this.#nowMs()
     this.#earlier = options.earlier.filter((entry) => entry.kind === 'experiment')
     this.#incumbent = { id: 'baseline', settings: options.baseline, side: undefined }
+    this.#knobsLeft = options.stages.reduce((sum, { knobs }) => sum + knobs.length, 0)
+  }
+
+  get #finalRounds(): number {
+    return this.#options.finalRounds ?? 12
   }
 
   async run(): Promise<TuneResult> {
-    const { earlier, key, stages } = this.#options
+    const { earlier, key, stages, facts } = this.#options
     const date = new Date().toISOString()
     if (earlier.length === 0) {
-      await this.#write({ kind: 'begin', version: 1, date, key, stages: stages.map(({ name }) => name) })
+      const names = stages.map(({ name }) => name)
+      await this.#write({ kind: 'begin', version: 1, date, key, stages: names, facts })
     } else await this.#write({ kind: 'resume', date })
     try {
-      if (!earlier.some((entry) => entry.kind === 'baseline')) await this.#measureBaseline()
+      const { startMs, sliceMs } =
+        earlier.find((entry) => entry.kind === 'baseline') ?? (await this.#measureBaseline())
+      this.#finalMs = 2 * startMs + 3 * this.#finalRounds * sliceMs
       for (const stage of stages) await this.#runStage(stage)
       const final = await this.#compareAtEnd()
-      const { id, settings } = this.#incumbent
+      const { id, settings } =
+        final.instead === undefined ? this.#incumbent : { id: 'untuned', settings: this.#options.untuned }
       await this.#write({
         kind: 'end',
         date: new Date().toISOString(),
         incumbentId: id,
+        settings,
         final,
         ...(this.#stoppedBy === undefined ? {} : { stoppedBy: this.#stoppedBy }),
       })
+      if (this.#options.isTargetMissed?.(final) === true) await this.#isolate()
       return { incumbentId: id, settings, final }
     } finally {
       await this.#incumbent.side?.[Symbol.asyncDispose]()
     }
   }
 
-  async #measureBaseline(): Promise<void> {
+  async #measureBaseline(): Promise<BaselineEntry> {
     this.#options.onEvent?.({ kind: 'baseline' })
+    const startedMs = this.#nowMs()
     const side = await this.#side()
+    const startMs = this.#nowMs() - startedMs
     const quality = await side.assess()
     if (!quality.passed) {
       const failed = quality.checks.filter((check) => !check.passed).map(({ name }) => name)
@@ -99,40 +124,59 @@ class Tuner {
         reason: `the baseline fails its own quality check: ${failed.join(', ')}`,
       })
     }
-    const slice = await this.#measure(side, 5)
-    await this.#write({
+    const measuredMs = this.#nowMs()
+    const slice = await this.#measure(side, baselineRounds)
+    const entry: BaselineEntry = {
       kind: 'baseline',
       settings: this.#incumbent.settings,
       info: side.info,
       slice,
       quality,
-    })
+      startMs,
+      sliceMs: (this.#nowMs() - measuredMs) / baselineRounds,
+    }
+    await this.#write(entry)
+    return entry
   }
 
   async #runStage(stage: Stage): Promise<void> {
-    if (stage.skipped !== undefined) {
-      const isKnown = this.#options.earlier.some(
-        (entry) => entry.kind === 'skip' && entry.stage === stage.name,
-      )
-      if (!isKnown) await this.#write({ kind: 'skip', stage: stage.name, reason: stage.skipped })
+    const found = knobsFor(stage, this.#incumbent.settings)
+    this.#knobsLeft -= stage.knobs.length - found.length
+    if (found.length === 0) {
+      await this.#skip(stage.name, stage.skipped ?? this.#describeMissing(stage))
       return
     }
-    for (const knob of stage.knobs) {
+    for (const knob of found) {
       const current = this.#incumbent.settings[knob.key] ?? knob.byDefault
       await descend(knob, current, (value) => this.#try(stage, knob, value))
+      this.#knobsLeft--
     }
+  }
+
+  async #skip(stage: string, reason: string): Promise<void> {
+    const isKnown = this.#options.earlier.some((entry) => entry.kind === 'skip' && entry.stage === stage)
+    if (!isKnown) await this.#write({ kind: 'skip', stage, reason })
+  }
+
+  #describeMissing({ knobs }: Stage): string {
+    const { engine, precision } = this.#incumbent.settings
+    if (knobs.every(({ key }) => key === 'precision')) return `the engine ${engine} has ${precision} only`
+    return `the engine ${engine} has no ${knobs.map(({ key }) => key).join(', ')}`
   }
 
   /** @returns whether it was kept; false without trying once the budget is spent */
   async #try(stage: Stage, knob: StageKnob, value: KnobValue): Promise<boolean> {
     const { signal, start, maxMemoryBytes, maxPairs, onEvent } = this.#options
     signal?.throwIfAborted()
-    const change = { [knob.key]: value } as Settings
+    const change = toChange(knob.key, value, this.#incumbent.settings)
     const settings = { ...this.#incumbent.settings, ...change }
     const known = this.#findEarlier(settings)
     if (known !== undefined) {
       this.#trials++
-      if (known.result.outcome === 'kept') await this.#replaceIncumbent(known.id, settings, undefined)
+      if (known.result.outcome === 'kept') {
+        this.#kept.push(change)
+        await this.#replaceIncumbent(known.id, settings, undefined)
+      }
       return known.result.outcome === 'kept'
     }
     if (this.#isSpent()) return false
@@ -147,12 +191,16 @@ class Tuner {
       settings,
       maxMemoryBytes,
       maxPairs,
+      isOver: this.#makeDeadline(),
       signal,
     })
     const id = `e${this.#trials}`
     const durationMs = this.#nowMs() - startedMs
     // The side belongs to the tuner from here on, whatever becomes of the journal.
-    if (side !== undefined) await this.#replaceIncumbent(id, settings, side)
+    if (side !== undefined) {
+      this.#kept.push(change)
+      await this.#replaceIncumbent(id, settings, side)
+    }
     await this.#write({
       kind: 'experiment',
       id,
@@ -173,10 +221,24 @@ class Tuner {
     )
   }
 
+  /** Of the budget, without the comparison at the end. */
+  #leftMs(): number {
+    const { budgetMs = Infinity } = this.#options
+    const reserveMs =
+      this.#options.isTargetMissed === undefined || budgetMs === Infinity ? 0 : isolationShare * budgetMs
+    return budgetMs - reserveMs - this.#finalMs - (this.#nowMs() - this.#startedMs)
+  }
+
+  /** On a noisy machine one knob could take all the time: each gets its share of what is left. */
+  #makeDeadline(): () => boolean {
+    const endMs = this.#nowMs() + Math.max(0, this.#leftMs()) / Math.max(1, this.#knobsLeft)
+    return () => this.#nowMs() > endMs
+  }
+
   #isSpent(): boolean {
     const { maxTrials = Infinity, budgetMs = Infinity } = this.#options
     if (this.#trials >= maxTrials) this.#stoppedBy = `the ${maxTrials} trials allowed`
-    if (this.#nowMs() - this.#startedMs > budgetMs) {
+    if (this.#leftMs() <= 0) {
       this.#stoppedBy = `the ${Math.round(budgetMs / 60_000)} minutes allowed`
     }
     return this.#stoppedBy !== undefined
@@ -202,47 +264,39 @@ class Tuner {
     return toSlice(slices, median)
   }
 
-  /** Three sides in turn, so that the figures of the report belong together. */
   async #compareAtEnd(): Promise<FinalComparison> {
-    const { start, baseline, untuned, finalRounds = 12, signal, onEvent } = this.#options
-    onEvent?.({ kind: 'final' })
+    const { start, baseline, untuned, signal, onEvent } = this.#options
+    onEvent?.({ kind: 'final', round: 0, ofRounds: this.#finalRounds })
     const winner = await this.#side()
     await using baselineSide = await start(baseline)
     await using untunedSide = await start(untuned)
-    const sides = { baseline: baselineSide, untuned: untunedSide, winner }
-    const names = ['baseline', 'untuned', 'winner'] as const
-    const slices = { baseline: [] as Slice[], untuned: [] as Slice[], winner: [] as Slice[] }
-    for (let round = 0; round < finalRounds; round++) {
-      for (let turn = 0; turn < names.length; turn++) {
-        signal?.throwIfAborted()
-        const name = names[(turn + round) % names.length]!
-        slices[name].push(await sides[name].measure())
-      }
-    }
-    const scenarios = Object.keys(slices.winner[0]!.scenarios)
-    const gain = (scenario: string, over: 'baseline' | 'untuned'): Interval => {
-      const rate = (slice: Slice): number => slice.scenarios[scenario]!.textsPerSecond
-      const logs = slices.winner.map((slice, i) => Math.log(rate(slice) / rate(slices[over][i]!)))
-      const { estimate, low, high } = signedRankInterval(logs, 0.05)
-      return { ratio: Math.exp(estimate), low: Math.exp(low), high: Math.exp(high) }
-    }
-    return {
-      baseline: toSlice(slices.baseline, median),
-      untuned: toSlice(slices.untuned, median),
-      winner: toSlice(slices.winner, median),
-      gains: scenarios.map((scenario) => ({
-        scenario,
-        overBaseline: gain(scenario, 'baseline'),
-        overUntuned: gain(scenario, 'untuned'),
-      })),
-      expected: Object.fromEntries(
-        scenarios.map((scenario) => [
-          scenario,
-          predictRound(slices.winner.map((slice) => slice.scenarios[scenario]!.textsPerSecond)),
-        ]),
-      ),
-      rounds: finalRounds,
-    }
+    return await compareAtEnd(
+      { baseline: baselineSide, untuned: untunedSide, winner },
+      {
+        rounds: this.#finalRounds,
+        signal,
+        onRound: (round, ofRounds) => onEvent?.({ kind: 'final', round, ofRounds }),
+      },
+    )
+  }
+
+  async #isolate(): Promise<void> {
+    const { start, baseline, signal, onEvent, budgetMs = Infinity } = this.#options
+    const changes = this.#kept
+    // One change alone was measured against the baseline already.
+    if (changes.length < 2) return
+    const endMs = this.#startedMs + budgetMs
+    await using side = await start(baseline)
+    const results = await isolate({
+      changes,
+      settings: baseline,
+      baseline: side,
+      start,
+      signal,
+      isOver: () => this.#nowMs() > endMs,
+      onChange: (change) => onEvent?.({ kind: 'isolate', change }),
+    })
+    await this.#write({ kind: 'isolation', results })
   }
 
   async #write(entry: JournalEntry): Promise<void> {
@@ -250,6 +304,11 @@ class Tuner {
     this.#options.onEvent?.({ kind: 'entry', entry })
   }
 }
+
+type BaselineEntry = Extract<JournalEntry, { kind: 'baseline' }>
+const baselineRounds = 5
+/** Of the time, kept for the isolation after a missed target. */
+const isolationShare = 0.15
 
 function isSame(a: Settings, b: Settings): boolean {
   const keys = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof Settings>

@@ -12,6 +12,8 @@ const keySchema = Type.Object({
   modelHash: Type.String(),
   cpu: Type.String(),
   usableCores: Type.Number(),
+  /** Name and driver; absent where there is none. */
+  gpu: Type.Optional(Type.String()),
   /** Of this package. */
   packageVersion: Type.String(),
 })
@@ -71,6 +73,6 @@ export async function writeTunedFile(path: string, tuned: TunedFile): Promise<vo
 export function assertTunedFits(path: string, tuned: TunedFile, key: TunedKey): void {
   const differences = (Object.keys(tuned.key) as (keyof TunedKey)[])
     .filter((name) => tuned.key[name] !== key[name])
-    .map((name) => `${name} was ${tuned.key[name]}, here it is ${key[name]}`)
+    .map((name) => `${name} was ${tuned.key[name]}, here it is ${key[name] ?? 'none'}`)
   if (differences.length > 0) throw new EmbedError('TUNED_STALE', { path, differences })
 }

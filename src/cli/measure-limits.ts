@@ -1,0 +1,71 @@
+/** What the bounds of a model on this machine are computed from: its shape, the texts, and the peak of what runs it. */
+import { toReason } from '../errors.ts'
+import { loadCublaslt } from '../hardware/ffi/cublaslt.ts'
+import { loadCuda } from '../hardware/ffi/cuda.ts'
+import { openGpu } from '../hardware/gpu/context.ts'
+import { readCpu } from '../hardware/machine/cpu.ts'
+import { measureGpuPeak } from '../hardware/machine/gpu-peak.ts'
+import { measureMemoryPeak } from '../hardware/machine/memory-peak.ts'
+import { findNativeLibraries } from '../hardware/machine/native-libraries.ts'
+import { openvinoRuntimeFolders } from '../model/pull/openvino-runtime.ts'
+import type { ModelSpec } from '../model/spec.ts'
+import { createTokenizer } from '../serving/tokenizer/worker-tokenizer.ts'
+import { measureCpuPeak } from '../tuning/limits/cpu-peak.ts'
+import type { LimitFacts, MachinePeak } from '../tuning/limits/speed-of-light.ts'
+import { makeMixedWorkload } from '../tuning/measure/workload.ts'
+import { chooseCacheDir } from './cache-dir.ts'
+import type { CommandInput } from './command.ts'
+import { chooseCudaSearch } from './cuda-search.ts'
+
+/** Takes about five seconds. A peak that cannot be measured leaves the bounds out, with the reason.
+ * @param onGpu measure the GPU, else the CPU */
+export async function measureLimits(
+  input: CommandInput,
+  spec: ModelSpec,
+  onGpu: boolean,
+): Promise<LimitFacts | { readonly missing: string }> {
+  try {
+    const { family, hiddenSize, layerCount, headCount, keyValueHeadCount, headSize, intermediateSize } = spec
+    return {
+      shape: { family, hiddenSize, layerCount, headCount, keyValueHeadCount, headSize, intermediateSize },
+      textTokens: await countTextTokens(spec),
+      peak: onGpu ? await measureGpu(input) : await measureCpu(input),
+    }
+  } catch (error) {
+    return { missing: toReason(error) }
+  }
+}
+
+/** Of the texts that the tuner's clients send. */
+async function countTextTokens(spec: ModelSpec): Promise<number[]> {
+  const { maxTokens, files } = spec
+  await using tokenizer = await createTokenizer({ tokenizerPath: files.tokenizer, workerCount: 0 })
+  const { requests } = await makeMixedWorkload({
+    countTokens: async (texts) =>
+      (await tokenizer.encode(texts, { maxTokens, truncation: 'right' })).map(({ ids }) => ids.length),
+  })
+  return requests.map(({ tokens }) => tokens)
+}
+
+async function measureGpu(input: CommandInput): Promise<MachinePeak> {
+  const libraries = await findNativeLibraries(chooseCudaSearch(input))
+  const gpu = await openGpu(loadCuda(libraries.cuda))
+  // Freed before the first configuration starts: its context alone takes half a gigabyte of the GPU.
+  using owned = gpu
+  const peak = await measureGpuPeak(owned, loadCublaslt(libraries.cublaslt))
+  return { device: gpu.device.name, ...peak, source: 'measured' }
+}
+
+async function measureCpu(input: CommandInput): Promise<MachinePeak> {
+  const { model, usableCores: threads } = readCpu()
+  const openvino = {
+    explicitPath: input.config.openvinoLibrary,
+    folders: openvinoRuntimeFolders(chooseCacheDir(input)),
+  }
+  return {
+    device: `${model}, ${threads} threads`,
+    flopsByPrecision: await measureCpuPeak({ threads, openvino }),
+    memoryBytesPerSecond: await measureMemoryPeak({ threads }),
+    source: 'measured',
+  }
+}

@@ -1,0 +1,29 @@
+import { describe, expect, it } from 'vitest'
+import { FakeCublaslt } from '../../../test/fakes/cublaslt.ts'
+import { expectClean, openFakeGpu } from '../../../test/fakes/fake-gpu.ts'
+import { measureGpuPeak } from './gpu-peak.ts'
+
+describe("the GPU's peak", () => {
+  it('is the fastest algorithm and the fastest copy; all is freed', async () => {
+    const fake = await openFakeGpu({ l2CacheBytes: 4096 })
+    const cublaslt = new FakeCublaslt(fake.driver)
+    cublaslt.algorithms = [{ durationMs: 4 }, { durationMs: 2 }]
+    const peak = await measureGpuPeak(fake.gpu, cublaslt.api, { size: 64, copyBytes: 1 << 20 })
+    const expected = (2 * 64 ** 3) / 0.002
+    expect(peak.flopsByPrecision.bf16! / expected).toBeCloseTo(1, 3)
+    expect(peak.flopsByPrecision.fp8! / expected).toBeCloseTo(1, 3)
+    expect(peak.memoryBytesPerSecond).toBeGreaterThan(0)
+    expect(cublaslt.live).toEqual([])
+    expectClean(fake)
+  })
+
+  it('leaves out what the GPU cannot multiply at', async () => {
+    const fake = await openFakeGpu({ l2CacheBytes: 4096 })
+    const cublaslt = new FakeCublaslt(fake.driver)
+    // 15: CUBLAS_STATUS_NOT_SUPPORTED
+    cublaslt.status = 15
+    const peak = await measureGpuPeak(fake.gpu, cublaslt.api, { size: 64, copyBytes: 1 << 20 })
+    expect(peak.flopsByPrecision).toEqual({})
+    expectClean(fake)
+  })
+})

@@ -1,0 +1,68 @@
+/** A finished run, read from its journal. */
+import type { IsolatedChange } from './isolate.ts'
+import type { ExperimentEntry, JournalEntry } from './journal.ts'
+import type { Settings, SideQuality } from './side.ts'
+import { type JudgedTarget, type Target, gpuBytesOf, judgeTargets } from './targets.ts'
+
+export interface TuningStory {
+  readonly begin: Extract<JournalEntry, { kind: 'begin' }>
+  readonly baseline: Extract<JournalEntry, { kind: 'baseline' }>
+  readonly experiments: readonly ExperimentEntry[]
+  readonly skips: readonly Extract<JournalEntry, { kind: 'skip' }>[]
+  readonly end: Extract<JournalEntry, { kind: 'end' }>
+  /** Each change alone, where a target was missed. */
+  readonly isolated: readonly IsolatedChange[]
+}
+
+/** @returns undefined while the run has not ended */
+export function toStory(entries: readonly JournalEntry[]): TuningStory | undefined {
+  const begin = entries.find((entry) => entry.kind === 'begin')
+  const baseline = entries.find((entry) => entry.kind === 'baseline')
+  const end = entries.findLast((entry) => entry.kind === 'end')
+  if (begin === undefined || baseline === undefined || end === undefined) return undefined
+  return {
+    begin,
+    baseline,
+    end,
+    experiments: entries.filter((entry) => entry.kind === 'experiment'),
+    skips: entries.filter((entry) => entry.kind === 'skip'),
+    // Of this end, not of one before a resumption.
+    isolated: entries.slice(entries.indexOf(end)).find((entry) => entry.kind === 'isolation')?.results ?? [],
+  }
+}
+
+/** The experiments that gave the incumbent, from the baseline on; none where the untuned default was taken. */
+export function winningSteps({ experiments, end }: TuningStory): ExperimentEntry[] {
+  const steps: ExperimentEntry[] = []
+  for (let id = end.incumbentId; id !== 'baseline' && id !== 'untuned';) {
+    const step = experiments.find((entry) => entry.id === id)!
+    steps.unshift(step)
+    id = step.incumbentId
+  }
+  return steps
+}
+
+/** Of the winner: that of the last step, of the untuned default where that was taken, or of the baseline. */
+export function winnerQuality(story: TuningStory): SideQuality {
+  const { end, baseline } = story
+  return end.final.instead?.quality ?? winningSteps(story).at(-1)?.result.quality ?? baseline.quality
+}
+
+export function judgeStory(story: TuningStory, targets: readonly Target[]): JudgedTarget[] {
+  const { final } = story.end
+  return judgeTargets(
+    targets,
+    {
+      slice: final.baseline,
+      worstCosine: story.baseline.quality.worstCosine,
+      gpuBytes: gpuBytesOf(story.baseline.info),
+    },
+    { slice: final.winner, worstCosine: winnerQuality(story).worstCosine, gpuBytes: gpuBytesOf(final.info) },
+  )
+}
+
+export function formatSettings(settings: Settings): string {
+  return Object.entries(settings)
+    .map(([key, value]) => `${key} ${String(value)}`)
+    .join(', ')
+}
