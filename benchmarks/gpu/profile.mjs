@@ -17,7 +17,8 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { openCudaEngine } from '../../dist/engines/cuda/cuda-engine.js'
 import { KernelBench } from '../../dist/engines/cuda/checks/kernel-bench.js'
-import { makeRandom } from '../../dist/engines/cuda/checks/random-values.js'
+import { fromE4m3 } from '../../dist/engines/cuda/checks/number-formats.js'
+import { makeNormal } from '../../dist/engines/cuda/checks/random-values.js'
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
 import { loadPlan } from '../../dist/engines/tensorrt/loaded-plan.js'
 import { createTensorrtEngine } from '../../dist/engines/tensorrt/tensorrt-engine.js'
@@ -344,8 +345,8 @@ async function compareWithTorch() {
   const { gpu, compiler, matmul: library } = await openNative({ gpu: flags.gpu, cache: cacheFolder })
   const bench = new KernelBench(new KernelLoader(gpu, compiler), { rounds: 0 })
   const matmul = new Matmul(library, { precision: 'fp8', rows, columns, inner })
-  const random = makeRandom(1)
-  const bytes = (length) => Uint8Array.from({ length }, () => (Math.floor(random() * 256) & 0xf7) % 248)
+  const pattern = toE4m3(makeNormal(1_000_003, 1))
+  const bytes = (length) => Uint8Array.from({ length }, (_, i) => pattern[i % pattern.length])
   const operands = {
     a: bench.upload(bytes(rows * inner)),
     b: bench.upload(bytes(columns * inner)),
@@ -404,6 +405,17 @@ function makeBatch(sequences, tokens, vocabulary) {
     inputIds: Int32Array.from({ length: sequences * tokens }, (_, i) => (i * 7919 + 5) % vocabulary),
     cumulativeLengths: Int32Array.from({ length: sequences + 1 }, (_, i) => i * tokens),
   }
+}
+
+/** The nearest value of each, as PyTorch's operands are: power counts. */
+function toE4m3(values) {
+  const positive = fromE4m3(Uint8Array.from({ length: 127 }, (_, bits) => bits))
+  return Uint8Array.from(values, (value) => {
+    const above = positive.findIndex((each) => each >= Math.abs(value))
+    const below = Math.max(0, above - 1)
+    const isNearerBelow = Math.abs(value) - positive[below] < positive[above] - Math.abs(value)
+    return (isNearerBelow ? below : above) | (value < 0 ? 0x80 : 0)
+  })
 }
 
 async function timed(run) {
