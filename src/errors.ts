@@ -87,8 +87,8 @@ const messages = {
     `CUDA's ${d.api} answered ${d.status} ${d.name}: ${d.reason}`,
   NVML_STATUS: (d: { api: string; status: number; reason: string }) =>
     `NVML's ${d.api} answered ${d.status}: ${d.reason}`,
-  CUPTI_STATUS: (d: { api: string; status: number; name: string }) =>
-    `CUPTI's ${d.api} answered ${d.status} ${d.name}`,
+  CUPTI_STATUS: (d: { api: string; status: number; name: string; fix?: string }) =>
+    `CUPTI's ${d.api} answered ${d.status} ${d.name}; ${d.fix ?? "'akidb-embedding doctor' tells what was found of CUDA"}`,
   CUPTI_VERSION: (d: { path: string; version: number; supported: string }) =>
     `${d.path} has the API version ${d.version}, whose records are not known here; known are ${d.supported}: put one of these first in LD_LIBRARY_PATH ('pip install nvidia-cuda-cupti==13.0.*' brings one), or use --nsys`,
   PROFILING_NOT_PERMITTED: (d: { api: string; status: number; name: string }) =>

@@ -30,11 +30,22 @@ export const CUPTI_DRIVER_TRACE_CBID_cuEventQuery = 120
 export const CUPTI_DRIVER_TRACE_CBID_cuStreamQuery = 125
 /** CUptiResult */
 const CUPTI_ERROR_MAX_LIMIT_REACHED = 12
+const CUPTI_ERROR_NOT_COMPATIBLE = 14
 const CUPTI_ERROR_INVALID_KIND = 21
 const CUPTI_ERROR_HARDWARE_BUSY = 26
 const CUPTI_ERROR_INSUFFICIENT_PRIVILEGES = 35
 const CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED = 39
 const CUPTI_ERROR_VIRTUALIZED_DEVICE_INSUFFICIENT_PRIVILEGES = 40
+const CUPTI_ERROR_MIG_DEVICE_NOT_SUPPORTED = 43
+
+const waysOut: Readonly<Record<number, { readonly fix: string }>> = {
+  [CUPTI_ERROR_NOT_COMPATIBLE]: {
+    fix: "libcupti is of a newer CUDA than the driver: put an older one first in LD_LIBRARY_PATH ('nvidia-smi' tells the driver's CUDA)",
+  },
+  [CUPTI_ERROR_MIG_DEVICE_NOT_SUPPORTED]: {
+    fix: 'a slice of a GPU cannot be profiled: take a whole one (CUDA_VISIBLE_DEVICES)',
+  },
+}
 
 declareEnum('CUptiResult', 'CUpti_ActivityKind', 'CUpti_ActivityAttribute', 'CUpti_CallbackDomain')
 declareHandle('CUpti_SubscriberHandle')
@@ -80,7 +91,7 @@ function declareCupti(path: string) {
       case CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED:
         throw new EmbedError('PROFILER_BUSY', { holder: `CUPTI's ${api} answered ${details.name}` })
       default:
-        throw new EmbedError('CUPTI_STATUS', details)
+        throw new EmbedError('CUPTI_STATUS', { ...details, ...waysOut[status] })
     }
   }
   const check = (status: number, api: string): void => {

@@ -158,6 +158,13 @@ describe.skipIf(!canCompile)('a recording is refused', () => {
     expect(error.message).toContain('NVreg_RestrictProfilingToAdminUsers=0')
   })
 
+  it('where libcupti is newer than the driver, with the way out', async () => {
+    fake.fail('cuptiSubscribe', 14)
+    const error = await failureOf(open().start())
+    expect(error).toMatchObject({ code: 'CUPTI_STATUS', details: { api: 'cuptiSubscribe', status: 14 } })
+    expect(error.message).toContain('put an older one first in LD_LIBRARY_PATH')
+  })
+
   it('where another profiler is at work', async () => {
     fake.fail('cuptiSubscribe', 39)
     expect(await failureOf(open().start())).toMatchObject({ code: 'PROFILER_BUSY' })
