@@ -40,15 +40,12 @@ export class BatchBuffers {
   /** On the GPU. */
   readonly deviceBytes: number
   readonly #integers: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
-  readonly #rows: PinnedBuffer | undefined
   readonly #output: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
-  readonly #hiddenSize: number
 
   constructor(
     gpu: GpuContext,
-    options: PassLimits & { readonly hiddenSize: number; readonly hasRows: boolean },
+    { maxPassTokens, maxPassSequences, hiddenSize }: PassLimits & { readonly hiddenSize: number },
   ) {
-    const { maxPassTokens, maxPassSequences, hiddenSize, hasRows } = options
     const pair = (name: string, bytes: number) => ({
       host: new PinnedBuffer(gpu, name, bytes),
       device: new DeviceBuffer(gpu, name, bytes),
@@ -58,9 +55,7 @@ export class BatchBuffers {
     const tiles = Math.ceil(rows / attentionTile) + maxPassSequences
     const pooled = 6 * maxPassSequences + 1
     this.#integers = pair('batch', 4 * (2 * rows + maxPassSequences + 1 + 4 * tiles + pooled) + 7 * 16)
-    this.#rows = hasRows ? new PinnedBuffer(gpu, 'embedding rows', maxPassTokens * hiddenSize * 2) : undefined
     this.#output = pair('vectors', maxPassSequences * hiddenSize * 4)
-    this.#hiddenSize = hiddenSize
     this.deviceBytes = this.#integers.device.bytes + this.#output.device.bytes
   }
 
@@ -97,7 +92,6 @@ export class BatchBuffers {
       atByte += Math.ceil(part.byteLength / 16) * 16
     }
     stream.copy(device, host, { bytes: atByte })
-    if (forward.hostTable !== undefined) this.#gather(stream, ids, forward.hostTable, forward.hidden)
     return {
       rows,
       sequences: end - first,
@@ -120,14 +114,6 @@ export class BatchBuffers {
     stream.copy(this.#output.host, this.#output.device, { bytes: count * 4 })
     await stream.idle()
     return this.#output.host.float32(count)
-  }
-
-  #gather(stream: GpuStream, ids: Int32Array, table: Uint16Array, hidden: DeviceBuffer): void {
-    const size = this.#hiddenSize
-    const bytes = ids.length * size * 2
-    const rows = new Uint16Array(this.#rows!.memory, 0, ids.length * size)
-    for (const [row, id] of ids.entries()) rows.set(table.subarray(id * size, (id + 1) * size), row * size)
-    stream.copy(hidden, this.#rows!, { bytes })
   }
 }
 

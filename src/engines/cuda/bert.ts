@@ -140,8 +140,6 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
 
   return {
     isCausal: false,
-    hostTable: undefined,
-    hidden,
     activationBytes: activations.bytes,
     firstPosition: (shape.positionsAfterPadTokenId ?? -1) + 1,
     pooledToken: pooledTokenOf(pooling),

@@ -115,7 +115,6 @@ export async function openCudaEngine(
       hiddenSize: spec.hiddenSize,
       maxPassTokens,
       maxPassSequences,
-      hasRows: forward.hostTable !== undefined,
     })
     const info: EngineInfo = {
       name: 'cuda',

@@ -42,10 +42,6 @@ export interface PooledBatch {
 
 export interface ForwardPass {
   readonly isCausal: boolean
-  /** Where the CPU gathers rows from: bf16 [vocabulary, hiddenSize]; else the GPU does by ids. */
-  readonly hostTable: Uint16Array | undefined
-  /** bf16 [maxPassTokens, hiddenSize]: gathered rows go here */
-  readonly hidden: DeviceBuffer
   /** Of the buffers between the layers. */
   readonly activationBytes: number
   /** Of a sequence's first token. */

@@ -12,12 +12,17 @@ export class PinnedBuffer extends NativeResource<Pointer> {
   readonly #gpu: GpuContext
   #memory: ArrayBuffer | undefined
 
-  /** @throws {EmbedError} GPU_OUT_OF_MEMORY */
-  constructor(gpu: GpuContext, name: string, bytes: number) {
+  /** @param options.isMapped kernels read it where it lies, over PCIe; always so on an integrated GPU. Default false.
+   * @throws {EmbedError} GPU_OUT_OF_MEMORY */
+  constructor(
+    gpu: GpuContext,
+    name: string,
+    bytes: number,
+    { isMapped = gpu.device.isIntegrated }: { readonly isMapped?: boolean } = {},
+  ) {
     const cuda = gpu.makeCurrent()
     const resource = `the pinned buffer '${name}'`
-    const { isIntegrated } = gpu.device
-    const flags = isIntegrated ? CU_MEMHOSTALLOC_DEVICEMAP : CU_MEMHOSTALLOC_PORTABLE
+    const flags = isMapped ? CU_MEMHOSTALLOC_DEVICEMAP : CU_MEMHOSTALLOC_PORTABLE
     super(
       resource,
       allocate<Pointer>(gpu, { memory: 'pinned', resource, bytes }, (out) =>
@@ -27,14 +32,14 @@ export class PinnedBuffer extends NativeResource<Pointer> {
     )
     this.bytes = bytes
     this.#gpu = gpu
-    if (isIntegrated) {
+    if (isMapped) {
       this.#devicePointer = readOut<DevicePointer>((out) =>
         cuda.cuMemHostGetDevicePointer_v2(out, this.handle, 0),
       )
     }
   }
 
-  /** The same memory as kernels see it; only on an integrated GPU, where it saves the copy. */
+  /** The same memory as kernels see it, where it is mapped: on an integrated GPU that saves the copy. */
   get devicePointer(): DevicePointer | undefined {
     this.checkAlive()
     return this.#devicePointer

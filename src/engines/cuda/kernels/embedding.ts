@@ -35,7 +35,7 @@ export function embeddingVariant(options: EmbeddingOptions): KernelVariant {
   return rowVariant('embedding', options, { WITH_LAYERNORM: Number(options.layernorm !== undefined) })
 }
 
-/** Gathers the rows of a table that lies in the GPU's memory. A table too large for that is gathered by the CPU. */
+/** Gathers the rows of a table that lies in the GPU's memory, or in mapped pinned memory, which it reads over PCIe. */
 export async function loadEmbedding(
   loader: KernelLoader,
   options: EmbeddingOptions,
