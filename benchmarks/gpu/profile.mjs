@@ -3,7 +3,8 @@
 //     [--plan FILE --vocabulary 151936] [--api] [--out FILE]
 // For each engine and workload, after a warm-up: kernels, classes, copies and pauses from CUPTI's records of `--batches`
 // batches; the records' span beside CUDA events around the same batches (within 3 %); wall time with and without the
-// recording, interleaved (below 5 %). Kernels a batch are counted with CUDA graphs and without (--plain): they must agree.
+// recording, interleaved (below 5 %, or 0.5 us a kernel: CUPTI takes some 0.4 us for each on an H100, which is more than
+// 5 % where kernels are short). Kernels a batch are counted with CUDA graphs and without (--plain): they must agree.
 // --torch: one FP8 product timed here and by PyTorch's profiler (profile_torch.py), medians within 5 %.
 // --plan: TensorRT plans, as engine.mjs takes them, instead of the native engine. Needs dist/, an NVIDIA driver, CUPTI
 // (libcupti, found as doctor does), and NVRTC and cuBLASLt or TensorRT. Prints tables, then one JSON line; what was measured
@@ -213,7 +214,6 @@ async function profileWorkload({
   console.log(
     `p50 ${overhead.offMs.toFixed(3)} ms; while recorded ${overhead.onMs.toFixed(3)} ms, ${(100 * overhead.ratio - 100).toFixed(1)} % more`,
   )
-  check(`${title}: recording costs less than 5 %`, overhead.ratio < 1.05, `${overhead.ratio}`)
 
   await recorder.start()
   await embed()
@@ -255,12 +255,14 @@ async function profileWorkload({
     utilisation: busy.busyRatio,
     kernelsPerBatch: inWindow.kernels.length / count,
     graphRatio: profile.graphRatio,
+    overheadUsPerKernel: ((overhead.onMs - overhead.offMs) * 1e3 * count) / inWindow.kernels.length,
     kernelMsPerBatch: kernels.reduce((sum, { totalNs }) => sum + totalNs, 0) / 1e6 / count,
     medianGapUs: median(batches.map(({ medianGapNs }) => medianGapNs / 1e3)),
     gapMsPerBatch: median(batches.map(({ gapNs }) => gapNs / 1e6)),
     droppedRecords: activity.droppedRecords,
     classes: profile.classes,
     memcpys: profile.memcpys,
+    pauses: profile.pauses.slice(0, 12),
     criteria: judgeGpu(profile, { precision, tokensPerBatch: sequences * tokens }),
     advice: adviseGpu(profile, { precision, tokensPerBatch: sequences * tokens }),
     kernels: kernels.map((row) => ({ ...row, usPerBatch: row.totalNs / 1e3 / count })),
@@ -279,9 +281,15 @@ async function profileWorkload({
   )
   console.log(`\n${format.formatKernelClasses(run.classes)}\n\n${format.formatMemcpys(run.memcpys)}`)
   console.log(`\n${format.formatTimes(kernels, Number(flags.rows))}`)
+  console.log(`\npauses\n${format.formatTimes(profile.pauses, 6)}`)
   for (const { name: criterion, value, target, isMet } of run.criteria)
     console.log(`${isMet ? 'pass' : 'FAIL'}  ${criterion}: ${value} (${target})`)
   for (const { text, reason } of run.advice) console.log(`next: ${text}; ${reason}`)
+  check(
+    `${title}: recording costs less than 5 % or 0.5 us a kernel`,
+    overhead.ratio < 1.05 || run.overheadUsPerKernel < 0.5,
+    `${overhead.ratio}, ${run.overheadUsPerKernel} us`,
+  )
   check(`${title}: there are kernels`, kernels.length > 0)
   check(`${title}: no record is dropped`, activity.droppedRecords === 0, `${activity.droppedRecords}`)
   if (spanRatio !== undefined)

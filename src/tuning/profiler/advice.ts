@@ -59,10 +59,10 @@ const rules: readonly Rule[] = [
     return { share, text, reason }
   },
 
-  function hostBound({ busy }) {
+  function hostBound({ busy, pauses }) {
     if (busy.busyRatio > minUtilisation || busy.hostGapNs <= busy.launchGapNs) return undefined
     const share = busy.hostGapNs / busy.spanNs
-    const reason = `the GPU waits for the host ${percent(share)} of the time, up to ${toUs(busy.longestGapNs)} us at once`
+    const reason = `the GPU waits for the host ${percent(share)} of the time, up to ${toUs(busy.longestGapNs)} us at once${pauses[0] === undefined ? '' : `, most of it at ${pauses[0].name}`}`
     return {
       share,
       text: 'more requests at once, more batches under way (--streams), or larger ones',

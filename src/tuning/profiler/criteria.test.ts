@@ -117,7 +117,7 @@ describe('the advice', () => {
         ]),
       ),
     ).toEqual([
-      'more requests at once, more batches under way (--streams), or larger ones (the GPU waits for the host 40 % of the time, up to 200.0 us at once)',
+      'more requests at once, more batches under way (--streams), or larger ones (the GPU waits for the host 40 % of the time, up to 200.0 us at once, most of it at nvjet_qqtst_128x256 -> nvjet_qqtst_128x256)',
     ])
   })
 

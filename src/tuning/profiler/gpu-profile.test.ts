@@ -21,10 +21,12 @@ it('sums up a window of a recording, in milliseconds of the host', () => {
   expect(profile.busy.busyRatio).toBeCloseTo(0.9)
   expect(profile.kernels.map(({ name }) => name)).toEqual(['nvjet_qqtst_x', 'swiglu'])
   expect(profile.classes.map(({ kernelClass }) => kernelClass)).toEqual(['FP8 GEMM', 'elementwise'])
-  expect(profile).toMatchObject({ graphRatio: 0.5, droppedRecords: 3, memcpys: [{ count: 1 }] })
+  expect(profile).toMatchObject({ graphRatio: 0.5, droppedRecords: 3, memcpys: [{ count: 1 }], pauses: [] })
 })
 
 it('without a window, from the first work to the last', () => {
-  expect(summariseGpu(activity).busy.spanNs).toBe(1_300_000)
+  const whole = summariseGpu(activity)
+  expect(whole.busy.spanNs).toBe(1_300_000)
+  expect(whole.pauses).toMatchObject([{ name: 'warm-up -> memcpy pinned to device', totalNs: 300_000 }])
   expect(summariseGpu(makeActivity())).toMatchObject({ graphRatio: 0, kernels: [] })
 })

@@ -3,6 +3,7 @@ import type { GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
 import { type BusyTime, listDeviceWork, measureBusyTime } from './busy-time.ts'
 import { classifyTimes, type KernelClassRow } from './kernel-classes.ts'
 import { type MemcpySummaryRow, summariseMemcpys } from './memcpy-summary.ts'
+import { summarisePauses } from './pauses.ts'
 import { summariseApiCalls, summariseKernels, type TimeSummaryRow } from './time-summary.ts'
 
 export interface GpuProfile {
@@ -11,6 +12,8 @@ export interface GpuProfile {
   readonly kernels: readonly TimeSummaryRow[]
   readonly classes: readonly KernelClassRow[]
   readonly memcpys: readonly MemcpySummaryRow[]
+  /** By what comes before and after; those at the ends of the window are not among them. */
+  readonly pauses: readonly TimeSummaryRow[]
   /** Empty unless they were recorded. */
   readonly apiCalls: readonly TimeSummaryRow[]
   /** Of all kernels, those in CUDA graphs: 0 to 1. */
@@ -27,6 +30,7 @@ export function summariseGpu(activity: GpuActivity, window?: Interval): GpuProfi
     kernels: rows,
     classes: classifyTimes(rows),
     memcpys: summariseMemcpys(activity),
+    pauses: summarisePauses(activity),
     apiCalls: summariseApiCalls(activity),
     graphRatio:
       kernels.length === 0 ? 0 : kernels.filter(({ graph }) => graph !== undefined).length / kernels.length,

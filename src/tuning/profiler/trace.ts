@@ -1,7 +1,8 @@
 /** Requests, batches, API calls, streams and kernels on one time axis, in Chrome's trace format: ui.perfetto.dev and
  * chrome://tracing open it. @see "Trace Event Format", complete events (ph X) and metadata (ph M) */
-import type { DeviceWork, GpuActivity, Interval, MemcpyRecord } from '../../hardware/gpu/activity.ts'
+import type { DeviceWork, GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
 import { groupBy } from './group-by.ts'
+import { nameMemcpy, nameMemset } from './pauses.ts'
 import { type HostSpan, hostTracks, type ProfileRecords } from './records.ts'
 
 export type TraceEvent =
@@ -111,11 +112,11 @@ function gpuTracksOf({ startedMs, kernels, memcpys, memsets, apiCalls }: GpuActi
     }),
     ...memcpys.map((copy) => ({
       of: copy,
-      slice: toSlice(nameOf(copy), copy, { ...argsOf(copy), bytes: copy.bytes }),
+      slice: toSlice(nameMemcpy(copy), copy, { ...argsOf(copy), bytes: copy.bytes }),
     })),
     ...memsets.map((fill) => ({
       of: fill,
-      slice: toSlice(`memset ${fill.memory}`, fill, { ...argsOf(fill), bytes: fill.bytes }),
+      slice: toSlice(nameMemset(fill), fill, { ...argsOf(fill), bytes: fill.bytes }),
     })),
   ]
   const streams = groupBy(work, ({ of }) => `${of.deviceId} ${of.streamId}`)
@@ -134,10 +135,6 @@ function argsOf({ correlationId, graph }: DeviceWork): Slice['args'] {
     correlation: correlationId,
     ...(graph === undefined ? {} : { graph: graph.id, node: graph.nodeId }),
   }
-}
-
-function nameOf({ source, destination }: MemcpyRecord): string {
-  return `memcpy ${source} to ${destination}`
 }
 
 /** Each slice in the first row whose last one is over, or encloses it as a call does the calls it makes. */
