@@ -3,7 +3,6 @@ import { makeActivity, makeKernel, makeMemcpy } from '../../../test/fixtures/gpu
 import { summarisePauses } from './pauses.ts'
 
 it('pauses by what comes before and after, work beside other work makes none', () => {
-  const kernel = (name: string, startNs: number, endNs: number) => makeKernel({ name, startNs, endNs })
   const activity = makeActivity({
     kernels: [
       kernel('norm', 300, 400),
@@ -25,3 +24,7 @@ it('pauses by what comes before and after, work beside other work makes none', (
   ])
   expect(summarisePauses(makeActivity())).toEqual([])
 })
+
+function kernel(name: string, startNs: number, endNs: number) {
+  return makeKernel({ name, startNs, endNs })
+}
