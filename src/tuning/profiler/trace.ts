@@ -2,6 +2,7 @@
  * chrome://tracing open it. @see "Trace Event Format", complete events (ph X) and metadata (ph M) */
 import type { DeviceWork, GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
 import { groupBy } from './group-by.ts'
+import { toLanes } from './lanes.ts'
 import { nameMemcpy, nameMemset } from './pauses.ts'
 import { type HostSpan, hostTracks, type ProfileRecords } from './records.ts'
 
@@ -135,21 +136,4 @@ function argsOf({ correlationId, graph }: DeviceWork): Slice['args'] {
     correlation: correlationId,
     ...(graph === undefined ? {} : { graph: graph.id, node: graph.nodeId }),
   }
-}
-
-/** Each slice in the first row whose last one is over, or encloses it as a call does the calls it makes. */
-function toLanes(slices: readonly Slice[]): Slice[][] {
-  const lanes: { readonly slices: Slice[]; readonly open: Slice[] }[] = []
-  for (const slice of slices.toSorted((a, b) => a.startNs - b.startNs || b.endNs - a.endNs)) {
-    const lane = lanes.find(({ open }) => {
-      while (open.length > 0 && open.at(-1)!.endNs <= slice.startNs) open.pop()
-      return open.length === 0 || slice.endNs <= open.at(-1)!.endNs
-    })
-    if (lane === undefined) lanes.push({ slices: [slice], open: [slice] })
-    else {
-      lane.slices.push(slice)
-      lane.open.push(slice)
-    }
-  }
-  return lanes.map((lane) => lane.slices)
 }
