@@ -49,11 +49,10 @@ async function countTextTokens(spec: ModelSpec): Promise<number[]> {
 
 async function measureGpu(input: CommandInput): Promise<MachinePeak> {
   const libraries = await findNativeLibraries(chooseCudaSearch(input))
-  const gpu = await openGpu(loadCuda(libraries.cuda))
   // Freed before the first configuration starts: its context alone takes half a gigabyte of the GPU.
-  using owned = gpu
-  const peak = await measureGpuPeak(owned, loadCublaslt(libraries.cublaslt))
-  return { device: gpu.device.name, ...peak, source: 'measured' }
+  using gpu = await openGpu(loadCuda(libraries.cuda))
+  const peak = await measureGpuPeak(gpu, loadCublaslt(libraries.cublaslt))
+  return { device: gpu.device.name, isGpu: true, ...peak, source: 'measured' }
 }
 
 async function measureCpu(input: CommandInput): Promise<MachinePeak> {
@@ -64,6 +63,7 @@ async function measureCpu(input: CommandInput): Promise<MachinePeak> {
   }
   return {
     device: `${model}, ${threads} threads`,
+    isGpu: false,
     flopsByPrecision: await measureCpuPeak({ threads, openvino }),
     memoryBytesPerSecond: await measureMemoryPeak({ threads }),
     source: 'measured',

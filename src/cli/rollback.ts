@@ -61,9 +61,11 @@ export const rollbackCommand: Command = {
 async function readIncumbents(folder: string): Promise<Incumbent[]> {
   const incumbents = (await readJournal(join(folder, 'journal.jsonl'))).flatMap((entry): Incumbent[] => {
     if (entry.kind === 'baseline') return [{ id: 'baseline', settings: entry.settings, slice: entry.slice }]
+    if (entry.kind === 'end') return [{ id: 'untuned', settings: {}, slice: entry.final.untuned }]
     if (entry.kind !== 'experiment' || entry.result.outcome !== 'kept') return []
     return [{ id: entry.id, settings: entry.settings, slice: entry.result.candidate! }]
   })
-  if (incumbents.length > 0) return incumbents
+  // A run that went on after its end has two of it; the last one counts.
+  if (incumbents.length > 0) return [...new Map(incumbents.map((each) => [each.id, each])).values()]
   throw new EmbedError('USAGE', { reason: `${folder} holds no run of tune; give its folder with --output` })
 }

@@ -18,6 +18,7 @@ import { defaultTargets, hasMissedTarget, readTargets } from '../tuning/tuner/ta
 import { type TuneResult, tune } from '../tuning/tuner/tune.ts'
 import { type TunedKey, assertTunedFits, writeTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
+import { readClients } from './clients-flag.ts'
 import type { Command, CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
 import { measureLimits } from './measure-limits.ts'
@@ -111,12 +112,13 @@ export const tuneCommand: Command = {
         stages,
         facts,
         baseline: baselineSettings(machine, engines[0]),
-        untuned: untunedSettings(engines, folder),
+        untuned: {},
+        untunedConditions: untunedConditions(engines, folder),
         start: createSideStarter({
           shared: sharedSettings(config),
           cacheDir: chooseCacheDir(input),
           cudaSearch: chooseCudaSearch(input),
-          clients: readClients(flags),
+          clients: readClients(flags, '1,4,16'),
           roundMs: readNumberFlag(flags, 'round-ms', 200),
           qualityTexts: 64,
           ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
@@ -150,8 +152,8 @@ function textFlag(flags: CommandInput['flags'], name: string): string | undefine
   return flags[name] === undefined ? undefined : String(flags[name])
 }
 
-/** What serve takes by itself. It builds no TensorRT plan, so it must not find those that this run built. */
-function untunedSettings(engines: readonly string[], folder: string): Settings {
+/** What serve takes by itself builds no TensorRT plan, so it must not find those that this run built. */
+function untunedConditions(engines: readonly string[], folder: string): Settings {
   if (!engines.includes('tensorrt')) return { buildEngines: false }
   return { buildEngines: false, engineCachePath: resolve(folder, 'no-engines') }
 }
@@ -179,8 +181,6 @@ async function findFacts(
 
 async function writeTuned(path: string, key: TunedKey, result: TuneResult, config: Config): Promise<void> {
   const { final, incumbentId: id, settings } = result
-  // That TensorRT's plans lay elsewhere was a condition of the comparison, not a finding.
-  const { buildEngines: _build, engineCachePath: _cache, ...found } = settings
   const { model, scales, engineCachePath } = config
   await writeTunedFile(path, {
     version: 1,
@@ -192,7 +192,7 @@ async function writeTuned(path: string, key: TunedKey, result: TuneResult, confi
       model,
       ...(scales === undefined ? {} : { scales }),
       ...(engineCachePath === undefined ? {} : { engineCachePath }),
-      ...found,
+      ...settings,
     },
     measured: Object.fromEntries(
       Object.entries(final.winner.scenarios).map(([name, figures]) => [
@@ -238,14 +238,4 @@ function readFinalRounds(flags: CommandInput['flags']): number {
   const rounds = readNumberFlag(flags, 'rounds', 12)
   if (Number.isInteger(rounds) && rounds >= 6) return rounds
   throw new EmbedError('USAGE', { reason: `--rounds is ${rounds}; it takes a whole number of at least 6` })
-}
-
-function readClients(flags: CommandInput['flags']): number[] {
-  return String(flags['clients'] ?? '1,4,16')
-    .split(',')
-    .map((text) => {
-      const clients = Number(text)
-      if (Number.isInteger(clients) && clients > 0) return clients
-      throw new EmbedError('USAGE', { reason: `--clients has '${text}'; it takes whole numbers above 0` })
-    })
 }

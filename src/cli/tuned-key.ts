@@ -72,6 +72,6 @@ export function sharedSettings(config: Config): Settings {
   }
 }
 
-const packageVersion = (
+export const packageVersion: string = (
   JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version

@@ -98,7 +98,9 @@ describe('a run', () => {
     const rolled = await run(['rollback', 'baseline', '--output', output])
     expect(rolled.code).toBe(0)
     expect(await readTuned()).toMatchObject({ id: 'baseline', settings: { model, maxBatchSize: 1 } })
-    expect((await run(['rollback', '--output', output])).stdout).toContain('* baseline')
+    const listed = (await run(['rollback', '--output', output])).stdout
+    expect(listed).toContain('* baseline')
+    expect(listed.match(/^ {2}untuned +the defaults$/gm)).toHaveLength(1)
     expect((await run(['rollback', 'e99', '--output', output])).stderr).toContain("'e99' was never kept")
   }, 120_000)
 
@@ -136,6 +138,42 @@ describe('a run', () => {
     expect(stderr).toContain(message)
     expect(code).toBeGreaterThan(0)
   })
+})
+
+describe('e2e', () => {
+  it('measures, judges, writes results and a report, and its exit code says what came out', async () => {
+    const e2e = (targets: string): Promise<Run> => {
+      const args = ['--clients', '1,2', '--rounds', '1', '--seconds', '0.1', '--engine', 'onnx']
+      const out = ['--output', join(folder, 'e2e'), '--targets', targets]
+      return run(['e2e', '--model', model, ...cache, ...args, ...out])
+    }
+    const easy = join(folder, 'easy.json')
+    await writeFile(easy, JSON.stringify([{ name: 'any', metric: 'p95Ms', clients: 2, atMost: 60_000 }]))
+    const passed = await e2e(easy)
+    expect(passed.stderr).not.toContain('error')
+    expect(passed.stdout).toContain('PASS         any')
+    expect(passed.code).toBe(0)
+    const results = JSON.parse(await readFile(join(folder, 'e2e', 'results.json'), 'utf8')) as {
+      passed: boolean
+      bench: { rows: { scenario: string }[] }
+    }
+    expect(results.passed).toBe(true)
+    expect(results.bench.rows.map(({ scenario }) => scenario)).toEqual([
+      '1 client',
+      '2 clients',
+      '1 client, lists of 32',
+    ])
+    const report = await readFile(join(folder, 'e2e', 'completion.md'), 'utf8')
+    expect(report).toContain('## PASS')
+    expect(report).toMatch(/\| any \| <= 60000.00 ms \| \d+\.\d\d ms \| PASS \|/)
+    expect(report).toMatch(/\| worst cosine \| [\d.]+ \| >= 0.99 \| PASS \|/)
+    expect(report).not.toMatch(/undefined|\| (NaN|-?Infinity)/)
+    const hard = join(folder, 'hard.json')
+    await writeFile(hard, JSON.stringify([{ name: 'dream', metric: 'p50Ms', clients: 1, atMost: 1e-6 }]))
+    const failed = await e2e(hard)
+    expect(failed.stdout).toContain('FAIL         dream')
+    expect(failed.code).toBe(1)
+  }, 120_000)
 })
 
 describe('the process of a side', () => {

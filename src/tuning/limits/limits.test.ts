@@ -41,6 +41,7 @@ describe('the work of a model', () => {
 describe('the speed of light', () => {
   const peak: MachinePeak = {
     device: 'fake',
+    isGpu: true,
     flopsByPrecision: { bf16: 1e15, fp8: 2e15 },
     memoryBytesPerSecond: 1e12,
     source: 'measured',

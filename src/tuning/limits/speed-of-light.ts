@@ -7,6 +7,7 @@ export type PeakPrecision = keyof typeof weightBytesByPrecision
 export interface MachinePeak {
   /** e.g. 'NVIDIA H100 80GB HBM3', 'AMD EPYC, 2 threads' */
   readonly device: string
+  readonly isGpu: boolean
   readonly flopsByPrecision: Readonly<Partial<Record<PeakPrecision, number>>>
   readonly memoryBytesPerSecond: number
   /** 'computed' from a data sheet, for a machine that is not here. */
@@ -16,6 +17,7 @@ export interface MachinePeak {
 /** NVIDIA Jetson AGX Thor, data sheet: 517 TFLOPS of dense FP8, half of it at bf16, 273 GB/s. */
 export const jetsonThor: MachinePeak = {
   device: 'Jetson Thor',
+  isGpu: true,
   flopsByPrecision: { fp8: 517e12, bf16: 258.5e12 },
   memoryBytesPerSecond: 273e9,
   source: 'computed',
@@ -32,6 +34,7 @@ export interface LimitFacts {
 export interface SpeedOfLight {
   /** That gives the lowest bounds here. */
   readonly precision: PeakPrecision
+  readonly isGpu: boolean
   readonly weightBytes: number
   readonly meanTokens: number
   readonly meanTextFlops: number
@@ -64,6 +67,7 @@ function boundsAt(precision: PeakPrecision, { shape, textTokens, peak }: LimitFa
   const at = (share: number): number => ascending[Math.max(0, Math.ceil(share * ascending.length) - 1)]!
   return {
     precision,
+    isGpu: peak.isGpu,
     weightBytes,
     meanTokens: mean(textTokens),
     meanTextFlops: mean(flops),

@@ -10,11 +10,16 @@ export function buildGuide(story: TuningStory, tunedPath: string): Block[] {
   return [
     { kind: 'heading', text: 'Use it' },
     { kind: 'text', text: `\`akidb-embedding serve --tuned ${tunedPath}\` starts with these settings:` },
-    {
-      kind: 'table',
-      head: ['key', 'value', 'why'],
-      rows: Object.entries(end.settings).map(([key, value]) => [key, String(value), explain(key, steps)]),
-    },
+    end.final.instead === undefined
+      ? {
+          kind: 'table',
+          head: ['key', 'value', 'why'],
+          rows: Object.entries(end.settings).map(([key, value]) => [key, String(value), explain(key, steps)]),
+        }
+      : {
+          kind: 'text',
+          text: 'The defaults: nothing that the search found was as fast. Give it more time (`--minutes`) on a quieter machine.',
+        },
     { kind: 'heading', text: 'What each knob did here' },
     {
       kind: 'table',

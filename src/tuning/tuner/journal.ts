@@ -37,8 +37,7 @@ export type JournalEntry =
       readonly info: SideInfo
       readonly slice: Slice
       readonly quality: SideQuality
-      /** To start it, and to measure it once: what the comparison at the end will take. */
-      readonly startMs: number
+      /** To measure it once. */
       readonly sliceMs: number
     }
   | { readonly kind: 'skip'; readonly stage: string; readonly reason: string }

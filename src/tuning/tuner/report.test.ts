@@ -2,70 +2,22 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createFakeMachine } from '../../../test/fakes/tuned-side.ts'
+import { makeFakeTuning } from '../../../test/fixtures/fake-tuning.ts'
 import { createRandom } from '../measure/random.ts'
 import { buildGuide } from './guide.ts'
-import { Journal, readJournal } from './journal.ts'
 import { predictRound } from './predict-round.ts'
 import { renderHtml, renderMarkdown } from './render-report.ts'
 import { buildReport } from './report.ts'
-import { type TuningStory, judgeStory, toStory, winningSteps } from './story.ts'
-import { baselineSettings } from './search-space.ts'
+import { type TuningStory, judgeStory, winningSteps } from './story.ts'
 import { checkTargets, defaultTargets, readTargets } from './targets.ts'
-import { tune } from './tune.ts'
 import { assertTunedFits, readTunedFile, writeTunedFile } from './tuned-config.ts'
 
 let folder: string
 let story: TuningStory
-const miniLm = {
-  family: 'bert',
-  hiddenSize: 384,
-  layerCount: 6,
-  headCount: 12,
-  keyValueHeadCount: 12,
-  headSize: 32,
-  intermediateSize: 1536,
-} as const
 const key = { model: '<m>', modelHash: 'hash', cpu: 'c', usableCores: 2, packageVersion: '0' }
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'report-'))
-  const path = join(folder, 'journal.jsonl')
-  const { start } = createFakeMachine({
-    speed: ({ engine, maxBatchSize }) => (engine === 'openvino' ? 300 : 100) * (maxBatchSize === 4 ? 1.2 : 1),
-    fails: ({ precision }) => (precision === 'bf16' ? 'start' : undefined),
-    noise: 0.02,
-    random: createRandom(1),
-  })
-  await using journal = await Journal.open(path)
-  await tune({
-    key,
-    stages: [
-      { name: 'engine', knobs: [{ key: 'engine', values: ['onnx', 'openvino'] }] },
-      { name: 'precision', knobs: [{ key: 'precision', values: ['fp32', 'bf16'] }] },
-      { name: 'tactics', knobs: [], skipped: 'no NVIDIA GPU on this machine' },
-      { name: 'batching', knobs: [{ key: 'maxBatchSize', values: [4, 8] }] },
-    ],
-    facts: {
-      checklist: [{ name: 'quiet machine', isFine: true, text: 'load 0' }],
-      limits: {
-        shape: miniLm,
-        textTokens: [16, 64, 256],
-        peak: {
-          device: 'a CPU',
-          flopsByPrecision: { fp32: 1e11, bf16: 1e12 },
-          memoryBytesPerSecond: 2e10,
-          source: 'measured',
-        },
-      },
-      hasSyntheticWeights: true,
-    },
-    baseline: baselineSettings({ usableCores: 2, hasGpu: false }),
-    untuned: {},
-    start,
-    journal,
-    earlier: [],
-  })
-  story = toStory(await readJournal(path))!
+  story = await makeFakeTuning(folder)
 })
 afterAll(() => rm(folder, { recursive: true }))
 

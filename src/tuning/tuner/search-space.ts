@@ -12,6 +12,8 @@ export interface StageKnob {
   readonly values: readonly KnobValue[]
   /** What holds where the settings do not say. */
   readonly byDefault?: KnobValue | undefined
+  /** Of the precision: the engines that may be taken for it. */
+  readonly engines?: readonly TunedEngine[]
 }
 
 export interface Stage {
@@ -117,7 +119,8 @@ function toStageKnob(key: ConfigKey, machine: Machine, engines: readonly TunedEn
       : key === 'threads'
         ? toThreadCounts(machine.usableCores)
         : (knob.tunable ?? [])
-  return values.length < 2 ? [] : [{ key, values, byDefault: knob.default }]
+  if (values.length < 2) return []
+  return [{ key, values, byDefault: knob.default, ...(key === 'precision' ? { engines } : {}) }]
 }
 
 /** Half, all, and twice the cores: hyper-threads seldom help, and sometimes do. */
@@ -133,13 +136,33 @@ export function knobsFor(stage: Stage, settings: Settings): StageKnob[] {
     const readers = enginesByKnob[knob.key]
     if (readers !== undefined && !readers.includes(engine)) return []
     if (knob.key !== 'precision') return [knob]
-    const values = knob.values.filter((value) => precisionsByEngine[engine].includes(String(value)))
+    const values = knob.values.filter(
+      (value) => findEngineFor(String(value), engine, knob.engines) !== undefined,
+    )
     return values.some((value) => value !== settings.precision) ? [{ ...knob, values }] : []
   })
 }
 
-/** What trying a value changes: another engine brings its plain precision where it has not the one of now. */
-export function toChange(key: ConfigKey, value: KnobValue, settings: Settings): Settings {
+/** The engine of now where it computes at the precision. One that has a single precision leaves it to another: at fp32 they may
+ * be equally fast, and a lower precision would never be seen. */
+function findEngineFor(
+  precision: string,
+  current: TunedEngine,
+  engines: readonly TunedEngine[] = [],
+): TunedEngine | undefined {
+  const has = (engine: TunedEngine): boolean => precisionsByEngine[engine].includes(precision)
+  if (has(current)) return current
+  return precisionsByEngine[current].length === 1 ? engines.find(has) : undefined
+}
+
+/** What trying a value changes: another engine brings its plain precision where it has not the one of now, and a precision
+ * the engine that has it. */
+export function toChange({ key, engines }: StageKnob, value: KnobValue, settings: Settings): Settings {
+  if (key === 'precision') {
+    const current = settings.engine as TunedEngine
+    const found = findEngineFor(String(value), current, engines)
+    return (found === current ? { precision: value } : { engine: found, precision: value }) as Settings
+  }
   if (key !== 'engine') return { [key]: value }
   const engine = value as TunedEngine
   const precisions = precisionsByEngine[engine]

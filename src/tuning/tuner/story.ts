@@ -62,6 +62,7 @@ export function judgeStory(story: TuningStory, targets: readonly Target[]): Judg
 }
 
 export function formatSettings(settings: Settings): string {
+  if (Object.keys(settings).length === 0) return 'the defaults'
   return Object.entries(settings)
     .map(([key, value]) => `${key} ${String(value)}`)
     .join(', ')

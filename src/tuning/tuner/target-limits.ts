@@ -11,7 +11,7 @@ import { type Target, formatMetric, formatWanted } from './targets.ts'
 /** The best value that this machine could give; undefined where physics says nothing. */
 export function limitOf({ metric, clients }: Target, light: SpeedOfLight): number | undefined {
   if (metric === 'textsPerSecond') return clients === 1 ? light.textsPerSecondAlone : light.textsPerSecond
-  if (metric === 'gpuBytes') return light.weightBytes
+  if (metric === 'gpuBytes') return light.isGpu ? light.weightBytes : undefined
   return metric === 'rssBytes' || metric === 'worstCosine' ? undefined : light[metric]
 }
 

@@ -324,12 +324,30 @@ describe('the search space', () => {
       'fp8',
       'fp8-rowwise',
     ])
-    expect(knobsFor(precision, { engine: 'onnx', precision: 'fp32' })).toEqual([])
-    expect(toChange('engine', 'cuda', { engine: 'onnx', precision: 'fp32' })).toEqual({
+    const [engine] = planned[0]!.knobs
+    expect(toChange(engine!, 'cuda', { engine: 'onnx', precision: 'fp32' })).toEqual({
       engine: 'cuda',
       precision: 'bf16',
     })
-    expect(toChange('engine', 'cuda', { engine: 'tensorrt', precision: 'fp8' })).toEqual({ engine: 'cuda' })
+    expect(toChange(engine!, 'cuda', { engine: 'tensorrt', precision: 'fp8' })).toEqual({ engine: 'cuda' })
+  })
+
+  it('leaves a precision that the engine does not have to one that has it', () => {
+    const stage = planStages(machine, cpuEngines, ['precision'])[0]!
+    const settings = { engine: 'onnx', precision: 'fp32' } as const
+    const [knob] = knobsFor(stage, settings)
+    expect(knob!.values).toEqual(['fp32', 'bf16'])
+    expect(toChange(knob!, 'bf16', settings)).toEqual({ engine: 'openvino', precision: 'bf16' })
+    expect(toChange(knob!, 'bf16', { ...settings, engine: 'openvino' })).toEqual({ precision: 'bf16' })
+    expect(knobsFor(planStages(machine, ['onnx'], ['precision'])[0]!, settings)).toEqual([])
+  })
+
+  it('finds bf16 where both engines are equally fast at fp32', async () => {
+    const { result } = await run(
+      { speed: ({ precision }) => (precision === 'bf16' ? 300 : 100), noise: 0.02 },
+      { stages: planStages(machine, cpuEngines, ['engine', 'precision']) },
+    )
+    expect(result.settings).toMatchObject({ engine: 'openvino', precision: 'bf16' })
   })
 })
 

@@ -17,6 +17,8 @@ export interface TuneOptions {
   readonly baseline: Settings
   /** What a user gets without tuning. */
   readonly untuned: Settings
+  /** What it must not profit from, for it to be just that: no part of the result. */
+  readonly untunedConditions?: Settings
   readonly start: StartSide
   readonly journal: Journal
   /** Entries of the run to go on with; empty for a new one. */
@@ -63,10 +65,12 @@ class Tuner {
   #trials = 0
   /** In the order in which they were kept. */
   readonly #kept: Settings[] = []
-  /** Knobs that have not had their turn, this one included. */
-  #knobsLeft: number
-  /** What the comparison at the end will take. */
-  #finalMs = 0
+  /** Of the knobs that have not had their turn, the one of now included. */
+  #weightLeft: number
+  /** The quickest start of a configuration so far: the first of a model exports and builds what the others find. */
+  #startMs = Infinity
+  /** To measure once. */
+  #sliceMs = 0
   #stoppedBy: string | undefined
 
   constructor(options: TuneOptions) {
@@ -75,7 +79,9 @@ class Tuner {
     this.#startedMs = this.#nowMs()
     this.#earlier = options.earlier.filter((entry) => entry.kind === 'experiment')
     this.#incumbent = { id: 'baseline', settings: options.baseline, side: undefined }
-    this.#knobsLeft = options.stages.reduce((sum, { knobs }) => sum + knobs.length, 0)
+    this.#weightLeft = options.stages
+      .flatMap(({ knobs }) => knobs)
+      .reduce((sum, knob) => sum + weigh(knob), 0)
   }
 
   get #finalRounds(): number {
@@ -90,9 +96,9 @@ class Tuner {
       await this.#write({ kind: 'begin', version: 1, date, key, stages: names, facts })
     } else await this.#write({ kind: 'resume', date })
     try {
-      const { startMs, sliceMs } =
+      this.#sliceMs = (
         earlier.find((entry) => entry.kind === 'baseline') ?? (await this.#measureBaseline())
-      this.#finalMs = 2 * startMs + 3 * this.#finalRounds * sliceMs
+      ).sliceMs
       for (const stage of stages) await this.#runStage(stage)
       const final = await this.#compareAtEnd()
       const { id, settings } =
@@ -114,9 +120,7 @@ class Tuner {
 
   async #measureBaseline(): Promise<BaselineEntry> {
     this.#options.onEvent?.({ kind: 'baseline' })
-    const startedMs = this.#nowMs()
     const side = await this.#side()
-    const startMs = this.#nowMs() - startedMs
     const quality = await side.assess()
     if (!quality.passed) {
       const failed = quality.checks.filter((check) => !check.passed).map(({ name }) => name)
@@ -132,7 +136,6 @@ class Tuner {
       info: side.info,
       slice,
       quality,
-      startMs,
       sliceMs: (this.#nowMs() - measuredMs) / baselineRounds,
     }
     await this.#write(entry)
@@ -141,7 +144,8 @@ class Tuner {
 
   async #runStage(stage: Stage): Promise<void> {
     const found = knobsFor(stage, this.#incumbent.settings)
-    this.#knobsLeft -= stage.knobs.length - found.length
+    const missing = stage.knobs.filter(({ key }) => !found.some((knob) => knob.key === key))
+    for (const knob of missing) this.#weightLeft -= weigh(knob)
     if (found.length === 0) {
       await this.#skip(stage.name, stage.skipped ?? this.#describeMissing(stage))
       return
@@ -149,7 +153,7 @@ class Tuner {
     for (const knob of found) {
       const current = this.#incumbent.settings[knob.key] ?? knob.byDefault
       await descend(knob, current, (value) => this.#try(stage, knob, value))
-      this.#knobsLeft--
+      this.#weightLeft -= weigh(knob)
     }
   }
 
@@ -166,9 +170,9 @@ class Tuner {
 
   /** @returns whether it was kept; false without trying once the budget is spent */
   async #try(stage: Stage, knob: StageKnob, value: KnobValue): Promise<boolean> {
-    const { signal, start, maxMemoryBytes, maxPairs, onEvent } = this.#options
+    const { signal, maxMemoryBytes, maxPairs, onEvent } = this.#options
     signal?.throwIfAborted()
-    const change = toChange(knob.key, value, this.#incumbent.settings)
+    const change = toChange(knob, value, this.#incumbent.settings)
     const settings = { ...this.#incumbent.settings, ...change }
     const known = this.#findEarlier(settings)
     if (known !== undefined) {
@@ -187,11 +191,11 @@ class Tuner {
     const incumbent = await this.#side()
     const { result, side } = await runExperiment({
       incumbent,
-      start,
+      start: this.#start,
       settings,
       maxMemoryBytes,
       maxPairs,
-      isOver: this.#makeDeadline(),
+      isOver: this.#makeDeadline(knob),
       signal,
     })
     const id = `e${this.#trials}`
@@ -221,17 +225,31 @@ class Tuner {
     )
   }
 
+  readonly #start: StartSide = async (settings) => {
+    const startedMs = this.#nowMs()
+    const side = await this.#options.start(settings)
+    this.#startMs = Math.min(this.#startMs, this.#nowMs() - startedMs)
+    return side
+  }
+
+  /** What the comparison at the end will take; baseline and untuned are to be started for it. */
+  #finalMs(): number {
+    const startMs = this.#startMs === Infinity ? 0 : this.#startMs
+    return 2 * startMs + 3 * this.#finalRounds * this.#sliceMs
+  }
+
   /** Of the budget, without the comparison at the end. */
   #leftMs(): number {
     const { budgetMs = Infinity } = this.#options
     const reserveMs =
       this.#options.isTargetMissed === undefined || budgetMs === Infinity ? 0 : isolationShare * budgetMs
-    return budgetMs - reserveMs - this.#finalMs - (this.#nowMs() - this.#startedMs)
+    return budgetMs - reserveMs - this.#finalMs() - (this.#nowMs() - this.#startedMs)
   }
 
   /** On a noisy machine one knob could take all the time: each gets its share of what is left. */
-  #makeDeadline(): () => boolean {
-    const endMs = this.#nowMs() + Math.max(0, this.#leftMs()) / Math.max(1, this.#knobsLeft)
+  #makeDeadline(knob: StageKnob): () => boolean {
+    const share = weigh(knob) / Math.max(weigh(knob), this.#weightLeft)
+    const endMs = this.#nowMs() + share * Math.max(0, this.#leftMs())
     return () => this.#nowMs() > endMs
   }
 
@@ -245,7 +263,7 @@ class Tuner {
   }
 
   async #side(): Promise<Side> {
-    this.#incumbent.side ??= await this.#options.start(this.#incumbent.settings)
+    this.#incumbent.side ??= await this.#start(this.#incumbent.settings)
     return this.#incumbent.side
   }
 
@@ -265,11 +283,11 @@ class Tuner {
   }
 
   async #compareAtEnd(): Promise<FinalComparison> {
-    const { start, baseline, untuned, signal, onEvent } = this.#options
+    const { start, baseline, untuned, untunedConditions, signal, onEvent } = this.#options
     onEvent?.({ kind: 'final', round: 0, ofRounds: this.#finalRounds })
     const winner = await this.#side()
     await using baselineSide = await start(baseline)
-    await using untunedSide = await start(untuned)
+    await using untunedSide = await start({ ...untuned, ...untunedConditions })
     return await compareAtEnd(
       { baseline: baselineSide, untuned: untunedSide, winner },
       {
@@ -303,6 +321,11 @@ class Tuner {
     await this.#options.journal.append(entry)
     this.#options.onEvent?.({ kind: 'entry', entry })
   }
+}
+
+/** Engine and precision decide on more than all other knobs together, and what they are decides which of those there are. */
+function weigh({ key }: StageKnob): number {
+  return key === 'engine' || key === 'precision' ? 3 : 1
 }
 
 type BaselineEntry = Extract<JournalEntry, { kind: 'baseline' }>
