@@ -45,12 +45,18 @@ export const rollbackCommand: Command = {
       throw new EmbedError('USAGE', { reason: `'${id}' was never kept in ${folder}; there are ${known}` })
     }
     await copyFile(path, `${path}.backup`)
-    const { model } = tuned.settings
+    // What the user asked for stays; what was found is exchanged.
+    const { model, scales, engineCachePath } = tuned.settings
     await writeTunedFile(path, {
       ...tuned,
       id,
       date: new Date().toISOString(),
-      settings: { ...(model === undefined ? {} : { model }), ...chosen.settings },
+      settings: {
+        ...(model === undefined ? {} : { model }),
+        ...(scales === undefined ? {} : { scales }),
+        ...(engineCachePath === undefined ? {} : { engineCachePath }),
+        ...chosen.settings,
+      },
       measured: chosen.slice.scenarios,
     })
     process.stdout.write(`${path} is ${id} now: ${formatSettings(chosen.settings)}\n`)
