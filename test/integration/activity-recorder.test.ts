@@ -63,6 +63,19 @@ describe.skipIf(!canCompile || !existsSync(built))(
       expect(bytes).toBeGreaterThan(0.99 * (8 << 20))
     })
 
+    it('that has memory for none is over at once, and leaves nothing enabled', async () => {
+      fake.serve()
+      try {
+        await recorder.start({ apiCalls: true, maxBufferBytes: 1 })
+        await expect.poll(() => fake.enabledKinds()).toBe(0)
+        const { kernels, droppedRecords } = await recorder.stop()
+        expect(kernels).toEqual([])
+        expect(droppedRecords).toBeGreaterThan(0)
+      } finally {
+        fake.stop()
+      }
+    })
+
     it('starts and stops while others launch', async () => {
       fake.serve()
       try {

@@ -7,15 +7,9 @@
 import { EmbedError } from '../../errors.ts'
 import * as c from '../ffi/cupti.ts'
 import { knownCuptiVersions } from '../ffi/cupti-records.ts'
-import {
-  addressOf,
-  declareCallback,
-  type Pointer,
-  readOut,
-  readOutAsync,
-  viewMemory,
-} from '../ffi/library.ts'
+import { declareCallback, type Pointer, readOut, readOutAsync } from '../ffi/library.ts'
 import type { GpuActivity } from './activity.ts'
+import { ActivityBuffers, type FilledBuffer } from './activity-buffers.ts'
 import { ActivityReader } from './activity-reader.ts'
 
 export interface RecordingOptions {
@@ -37,14 +31,9 @@ const deviceKinds = [
 ]
 const apiKinds = [c.CUPTI_ACTIVITY_KIND_DRIVER, c.CUPTI_ACTIVITY_KIND_RUNTIME]
 
-/** A thread that launches work fills buffers of its own: small ones leave room for many threads. */
-const bufferBytes = 4 << 20
-
 export class ActivitySession {
   readonly #cupti: c.Cupti
-  readonly #lent = new Map<bigint, ArrayBuffer>()
-  readonly #completed: { readonly buffer: ArrayBuffer; readonly validBytes: number }[] = []
-  #freeBytes = 0
+  readonly #buffers = new ActivityBuffers(() => this.#endWhenFull())
   #recording: Recording | undefined
 
   /** @throws {EmbedError} CUPTI_VERSION, CUPTI_STATUS */
@@ -59,26 +48,25 @@ export class ActivitySession {
       throw new EmbedError('PROFILER_BUSY', { holder: 'a recording of this process' })
     }
     const cupti = this.#cupti
-    const { subscriber, requested, completed } = this.#callbacks()
-    const recording: Recording = {
-      kinds: [],
-      subscriber: undefined,
-      endedAtNs: undefined,
-      ...this.#readClocks(),
-    }
+    const recording: Recording = { kinds: [], isStarted: false, ...this.#readClocks() }
     this.#recording = recording
     try {
       // Fails where another profiler is at work.
-      recording.subscriber = readOut<c.CuptiSubscriber>((out) => cupti.cuptiSubscribe(out, subscriber, null))
+      subscriberCallback ??= declareCallback(c.subscriberPrototype, () => undefined)
+      const callback = subscriberCallback
+      recording.subscriber = readOut<c.CuptiSubscriber>((out) => cupti.cuptiSubscribe(out, callback, null))
       cupti.cuptiActivitySetAttribute(c.CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER, [1], Uint8Array.of(1))
+      const { requested, completed } = this.#buffers.callbacks()
       cupti.cuptiActivityRegisterCallbacks(requested, completed)
       readOut<number>((out) => cupti.cuptiActivityGetNumDroppedRecords(null, 0, out))
-      this.#freeBytes = maxBufferBytes
+      this.#buffers.open(maxBufferBytes)
       for (const kind of apiCalls ? [...deviceKinds, ...apiKinds] : deviceKinds) {
         await cupti.cuptiActivityEnable.async(kind)
         recording.kinds.push(kind)
       }
       if (apiCalls) await this.#leaveOutPolling()
+      recording.isStarted = true
+      if (recording.endedAtNs !== undefined) await this.#disable(recording)
     } catch (error) {
       await this.#end(recording)
       throw error
@@ -92,15 +80,17 @@ export class ActivitySession {
     if (recording === undefined) throw new EmbedError('INTERNAL', { reason: 'no recording was started' })
     const cupti = this.#cupti
     recording.endedAtNs ??= process.hrtime.bigint()
+    let filled: readonly FilledBuffer[] = []
     try {
       await this.#disable(recording)
       await cupti.cuptiActivityFlushAll.async(0)
       await cupti.cuptiActivityFlushAll.async(c.CUPTI_ACTIVITY_FLAG_FLUSH_FORCED)
+      filled = this.#buffers.close()
     } finally {
       await this.#end(recording)
     }
     const reader = new ActivityReader(cupti, recording.originNs)
-    for (const { buffer, validBytes } of this.#completed.splice(0)) reader.read(buffer, validBytes)
+    for (const { buffer, validBytes } of filled) reader.read(buffer, validBytes)
     const dropped = await readOutAsync<number>((out) =>
       cupti.cuptiActivityGetNumDroppedRecords.async(null, 0, out),
     )
@@ -115,55 +105,22 @@ export class ActivitySession {
     }
   }
 
-  async #disable({ kinds }: Recording): Promise<void> {
-    for (const kind of kinds.splice(0)) await this.#cupti.cuptiActivityDisable.async(kind)
+  /** Once, however often it is asked for. */
+  async #disable(recording: Recording): Promise<void> {
+    const disable = async () => {
+      for (const kind of recording.kinds) await this.#cupti.cuptiActivityDisable.async(kind)
+    }
+    await (recording.disabling ??= disable())
   }
 
   async #end(recording: Recording): Promise<void> {
     try {
       await this.#disable(recording)
-      if (recording.subscriber !== undefined) await this.#cupti.cuptiUnsubscribe.async(recording.subscriber)
     } finally {
-      this.#freeBytes = 0
+      this.#buffers.close()
       this.#recording = undefined
+      if (recording.subscriber !== undefined) await this.#cupti.cuptiUnsubscribe.async(recording.subscriber)
     }
-  }
-
-  /** C function pointers live as long as the process: made once, for whichever session there is. */
-  #callbacks(): Callbacks {
-    owner = {
-      lend: (...places) => this.#lend(...places),
-      takeBack: (buffer, validBytes) => this.#takeBack(buffer, validBytes),
-    }
-    callbacks ??= {
-      requested: declareCallback(
-        c.bufferRequestedPrototype,
-        (buffer: Pointer, bytes: Pointer, maxRecords: Pointer) => owner.lend(buffer, bytes, maxRecords),
-      ),
-      completed: declareCallback(
-        c.bufferCompletedPrototype,
-        (_context: Pointer, _stream: number, buffer: Pointer, _bytes: number, validBytes: number) =>
-          owner.takeBack(buffer, validBytes),
-      ),
-      // None of its callbacks is ever enabled.
-      subscriber: declareCallback(c.subscriberPrototype, () => undefined),
-    }
-    return callbacks
-  }
-
-  /** Writes what CUPTI asks for: a buffer, or null when there is no memory left for more. */
-  #lend(buffer: Pointer, bytes: Pointer, maxRecords: Pointer): void {
-    const memory = this.#freeBytes >= bufferBytes ? new ArrayBuffer(bufferBytes) : undefined
-    const address = memory === undefined ? 0n : addressOf(memory)
-    if (memory === undefined) {
-      this.#endWhenFull()
-    } else {
-      this.#freeBytes -= bufferBytes
-      this.#lent.set(address, memory)
-    }
-    writeWord(buffer, address)
-    writeWord(bytes, BigInt(memory?.byteLength ?? 0))
-    writeWord(maxRecords, 0n) // as many as fit
   }
 
   /** CUPTI would ask again for every record, which makes the work slow, and a recording with holes tells nothing. */
@@ -171,13 +128,7 @@ export class ActivitySession {
     const recording = this.#recording
     if (recording === undefined || recording.endedAtNs !== undefined) return
     recording.endedAtNs = process.hrtime.bigint()
-    void this.#disable(recording).catch(() => undefined) // the stop tells
-  }
-
-  #takeBack(address: Pointer, validBytes: number): void {
-    const buffer = this.#lent.get(address)
-    this.#lent.delete(address)
-    if (buffer !== undefined) this.#completed.push({ buffer, validBytes })
+    if (recording.isStarted) this.#disable(recording).catch(() => undefined) // the stop tells
   }
 
   /** The same moment by both clocks: of a few tries the one in which the least time passed between them. */
@@ -204,25 +155,19 @@ export class ActivitySession {
 interface Recording {
   /** Enabled. */
   readonly kinds: number[]
-  subscriber: c.CuptiSubscriber | undefined
+  /** All are. */
+  isStarted: boolean
+  subscriber?: c.CuptiSubscriber
+  disabling?: Promise<void>
   /** The start by CUPTI's clock. */
   readonly originNs: bigint
   /** The start and the end by process.hrtime. */
   readonly startedAtNs: bigint
-  endedAtNs: bigint | undefined
+  endedAtNs?: bigint
 }
 
-interface Callbacks {
-  readonly requested: Pointer
-  readonly completed: Pointer
-  readonly subscriber: Pointer
-}
-
-let callbacks: Callbacks | undefined
-let owner: {
-  lend(buffer: Pointer, bytes: Pointer, maxRecords: Pointer): void
-  takeBack(buffer: Pointer, validBytes: number): void
-}
+/** cuptiSubscribe wants one; none of the events it could be called for is ever enabled. */
+let subscriberCallback: Pointer | undefined
 
 function checkVersion(cupti: c.Cupti): void {
   const version = readOut<number>((out) => cupti.cuptiGetVersion(out))
@@ -233,8 +178,4 @@ function checkVersion(cupti: c.Cupti): void {
 
 function inOrder<Item extends { readonly startNs: number }>(items: Item[]): Item[] {
   return items.sort((a, b) => a.startNs - b.startNs)
-}
-
-function writeWord(to: Pointer, value: bigint): void {
-  new BigUint64Array(viewMemory(to, 8))[0] = value
 }
