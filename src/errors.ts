@@ -95,6 +95,10 @@ const messages = {
     `the driver lets only administrators profile: CUPTI's ${d.api} answered ${d.status} ${d.name}; set 'options nvidia NVreg_RestrictProfilingToAdminUsers=0' in /etc/modprobe.d and load the driver anew, or give the process CAP_SYS_ADMIN (docker run --cap-add=SYS_ADMIN)`,
   PROFILER_BUSY: (d: { holder: string }) =>
     `another profiler has the GPU: ${d.holder}; end it (Nsight, cuda-gdb, another profile), or use --nsys where this process runs under nsys`,
+  PROFILE_UNSUPPORTED: (d: { engine: string; reason: string; fix: string }) =>
+    `the ${d.engine} engine cannot be profiled so: ${d.reason}; ${d.fix}`,
+  NSYS_FAILED: (d: { task: string; reason: string }) =>
+    `'nsys ${d.task}' failed: ${d.reason}; its own words stand above`,
   NVRTC_STATUS: (d: { api: string; status: number; reason: string }) =>
     `NVRTC's ${d.api} answered ${d.status}: ${d.reason}`,
   KERNEL_NOT_COMPILED: (d: { kernel: string; options: readonly string[]; nvrtc: string; log: string }) =>

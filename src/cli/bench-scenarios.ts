@@ -34,16 +34,22 @@ async function makeWorkloads(input: CommandInput, countTokens: CountTokens): Pro
   const textsPerRequest = readNumberFlag(input.flags, 'texts-per-request', 1)
   const workloads: Workload[] = []
   for (const choice of input.lists['texts'] ?? ['64', 'mix']) {
-    const options = { countTokens, textsPerRequest }
-    if (choice === 'mix') workloads.push(await makeMixedWorkload(options))
-    else if (/^\d+$/.test(choice)) workloads.push(await makeFixedLengthWorkload(Number(choice), options))
-    else {
-      const texts: string[] = []
-      for await (const { text } of readCorpus(choice, { onEmpty: 'skip' })) texts.push(text)
-      workloads.push(await makeTextsWorkload(basename(choice), texts, options))
-    }
+    workloads.push(await makeWorkload(choice, { countTokens, textsPerRequest }))
   }
   return workloads
+}
+
+/** @param choice a number of tokens, 'mix', or a file of texts
+ * @throws {EmbedError} WORKLOAD_INVALID, FILE_UNREADABLE, FILE_FORMAT */
+export async function makeWorkload(
+  choice: string,
+  options: { readonly countTokens: CountTokens; readonly textsPerRequest: number },
+): Promise<Workload> {
+  if (choice === 'mix') return makeMixedWorkload(options)
+  if (/^\d+$/.test(choice)) return makeFixedLengthWorkload(Number(choice), options)
+  const texts: string[] = []
+  for await (const { text } of readCorpus(choice, { onEmpty: 'skip' })) texts.push(text)
+  return makeTextsWorkload(basename(choice), texts, options)
 }
 
 /** @throws {EmbedError} USAGE */

@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   bench: async () => (await import('./bench.ts')).benchCommand,
   quality: async () => (await import('./quality.ts')).qualityCommand,
   e2e: async () => (await import('./e2e.ts')).e2eCommand,
+  profile: async () => (await import('./profile.ts')).profileCommand,
   tune: async () => (await import('./tune.ts')).tuneCommand,
   verify: async () => (await import('./verify.ts')).verifyCommand,
   rollback: async () => (await import('./rollback.ts')).rollbackCommand,

@@ -52,10 +52,30 @@ export interface EngineInfo {
   readonly concurrency: number
 }
 
+/** One run of one node of a model's graph, as the runtime ran it: fused with others, converted. */
+export interface NodeTime {
+  readonly name: string
+  /** e.g. 'FullyConnected' */
+  readonly operation: string
+  /** Implementation and type of what it computes, in the runtime's words, e.g. 'brgemm_avx512_bf16'. */
+  readonly kernel: string
+  readonly durationNs: number
+}
+
+/** Of an engine that was made to measure its graph's nodes; one recording at a time. */
+export interface NodeProfiler {
+  /** Counts the runs from now on. */
+  start(): void
+  /** Ends the recording; await what counts before. May be called once an engine. */
+  stop(): Promise<NodeTime[]>
+}
+
 /** @throws {EmbedError} ENGINE_FAILED, ENGINE_OUT_OF_MEMORY, OUTPUT_NOT_SUPPORTED, REQUEST_CANCELLED */
 export interface Engine extends AsyncDisposable {
   readonly info: EngineInfo
   /** What it measures of itself beyond `info`, for /metrics. */
   readonly metrics?: readonly MetricSource[]
+  /** Absent unless it was asked for: measuring each node costs time. */
+  readonly nodeProfiler?: NodeProfiler | undefined
   embed(batch: PackedBatch, options?: EmbedOptions): Promise<Embeddings>
 }

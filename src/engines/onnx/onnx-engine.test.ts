@@ -1,12 +1,13 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { describeEngineContract, pack, rowOf } from '../../../test/engine-contract.ts'
 import { portModelSpec } from '../../../test/fixtures/port-models.ts'
 import { writeTinyBert } from '../../../test/fixtures/tiny-model.ts'
 import { writeTinyQwen3 } from '../../../test/fixtures/tiny-qwen3.ts'
 import { readTinyQwen3Reference, readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
+import { describeNodeProfiler } from '../../../test/node-profiler-cases.ts'
 import { describeModelPorts } from '../../../test/rectangular-engine-cases.ts'
 import { exportOnnx } from '../../model/onnx-export.ts'
 import { loadModelSpec, type ModelSpec } from '../../model/spec.ts'
@@ -52,6 +53,21 @@ describeEngineContract('onnx with two streams', () => create({ streams: 2 }), co
 describeEngineContract('onnx on a decoder', () => create(qwen3), {
   ...contract,
   reference: await readTinyQwen3Reference(),
+})
+describe('its nodes', () => {
+  describeNodeProfiler(() => create({ profileNodes: true }), 'MatMul')
+
+  it('leaves no file behind', async () => {
+    const own = await mkdtemp(join(folder, 'tmp-'))
+    vi.stubEnv('TMPDIR', own)
+    {
+      await using engine = await create({ profileNodes: true })
+      await engine.embed(pack([[1, 2]]))
+      expect(await readdir(own)).toHaveLength(1)
+    }
+    vi.unstubAllEnvs()
+    expect(await readdir(own)).toEqual([])
+  })
 })
 describeModelPorts('onnx', (portSpec, path) => create({ spec: portSpec, onnxPath: path }))
 

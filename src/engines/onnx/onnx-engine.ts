@@ -1,10 +1,15 @@
 /** ONNX Runtime through its C API: the portable CPU engine. The runtime's own Node.js binding runs the graph on the
  * event loop's thread; here it runs off it. */
+import { rmSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { OrtSession } from '../../hardware/ffi/onnxruntime.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Engine } from '../engine.ts'
 import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
 import { createRectangularEngine, describeCpuDevice, shareShapes } from '../rectangular/rectangular-engine.ts'
+import { createOnnxNodeProfiler } from './onnx-node-profiler.ts'
 import { readPorts } from './onnx-ports.ts'
 import { openOnnxRuntime } from './onnx-runtime.ts'
 
@@ -20,6 +25,8 @@ export interface OnnxEngineOptions {
   readonly maxBatchSize: number
   /** Most padded tokens of one inference. */
   readonly maxBatchTokens: number
+  /** The engine measures each node; takes one stream. */
+  readonly profileNodes?: boolean
   /** Of libonnxruntime; default: the one that the onnxruntime-node package carries. */
   readonly libraryPath?: string | undefined
 }
@@ -33,16 +40,26 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
   const { spec, threads, streams = 1 } = options
   const fileBytes = await checkOnnxFile(options.onnxPath)
   const runtime = openOnnxRuntime(options.libraryPath)
+  const profileFolder =
+    options.profileNodes === true ? await mkdtemp(join(tmpdir(), 'akidb-onnx-nodes-')) : undefined
+  const dispose = () => {
+    runtime[Symbol.dispose]()
+    if (profileFolder !== undefined) rmSync(profileFolder, { recursive: true, force: true })
+  }
   try {
     const { api } = runtime
     const sharedSession = await runtime.createSession(
       options.onnxPath,
       Math.max(1, Math.floor(threads / streams)),
+      { profilePrefix: profileFolder === undefined ? undefined : join(profileFolder, 'run') },
     )
     const exclusiveSession =
       streams === 1 ? undefined : await runtime.createSession(options.onnxPath, threads)
     const ports = readPorts(api, sharedSession, spec.hiddenSize)
     const createRunner = (session: OrtSession) => runtime.createRunner(session, ports, spec.padTokenId)
+    const shared = Array.from({ length: streams }, () => createRunner(sharedSession))
+    const profiled =
+      profileFolder === undefined ? undefined : createOnnxNodeProfiler(api, sharedSession, shared[0]!)
     return createRectangularEngine({
       info: {
         name: 'onnx',
@@ -69,14 +86,15 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
         streams,
       ),
       runners: {
-        shared: Array.from({ length: streams }, () => createRunner(sharedSession)),
+        shared: profiled === undefined ? shared : [profiled.runner],
         exclusive: exclusiveSession === undefined ? undefined : createRunner(exclusiveSession),
       },
+      nodeProfiler: profiled?.profiler,
       isOutOfMemory: (reason) => /bad_alloc|Failed to allocate memory|out of memory/i.test(reason),
-      dispose: () => runtime[Symbol.dispose](),
+      dispose,
     })
   } catch (error) {
-    runtime[Symbol.dispose]()
+    dispose()
     throw error
   }
 }

@@ -19,10 +19,15 @@ import type { ModelPorts } from '../rectangular/model-ports.ts'
 import type { RectangleRunner } from '../rectangular/rectangular-engine.ts'
 import { createOnnxRunner } from './onnx-runner.ts'
 
+export interface SessionOptions {
+  /** The session writes the times of its nodes to a file whose name begins so. */
+  readonly profilePrefix?: string | undefined
+}
+
 export interface OpenOnnxRuntime extends Disposable {
   readonly api: Onnxruntime
   /** Reads and optimises a model off the event loop. @throws {EmbedError} ONNXRUNTIME_STATUS */
-  createSession(onnxPath: string, threads: number): Promise<OrtSession>
+  createSession(onnxPath: string, threads: number, options?: SessionOptions): Promise<OrtSession>
   createRunner(session: OrtSession, ports: ModelPorts, padTokenId: number): RectangleRunner
 }
 
@@ -50,8 +55,8 @@ export function openOnnxRuntime(libraryPath = findOnnxruntimeLibrary()): OpenOnn
     )
     return {
       api,
-      createSession: async (onnxPath, threads) =>
-        owned(await loadSession(api, env, onnxPath, threads), api.ReleaseSession),
+      createSession: async (onnxPath, threads, options = {}) =>
+        owned(await loadSession(api, env, onnxPath, threads, options), api.ReleaseSession),
       createRunner(session, ports, padTokenId) {
         const runOptions = owned(
           readOut<OrtRunOptions>((out) => api.CreateRunOptions(out)),
@@ -72,6 +77,7 @@ async function loadSession(
   env: OrtEnv,
   onnxPath: string,
   threads: number,
+  { profilePrefix }: SessionOptions,
 ): Promise<OrtSession> {
   const options = readOut<OrtSessionOptions>((out) => api.CreateSessionOptions(out))
   try {
@@ -81,6 +87,7 @@ async function loadSession(
     // Workers that never spin cost 20-40 % on small batches, workers that spin on between batches burn a core that
     // the event loop and the tokenizer need: 1 ms bridges the gap between two batches under load.
     api.AddSessionConfigEntry(options, 'session.intra_op.spin_duration_us', '1000')
+    if (profilePrefix !== undefined) api.EnableProfiling(options, profilePrefix)
     return await readOutAsync<OrtSession>((out) => api.CreateSession.async(env, onnxPath, options, out))
   } finally {
     api.ReleaseSessionOptions(options)

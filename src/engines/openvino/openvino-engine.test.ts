@@ -7,6 +7,7 @@ import { cacheDir } from '../../../test/fixtures/real-model.ts'
 import { writeTinyBert } from '../../../test/fixtures/tiny-model.ts'
 import { writeTinyQwen3 } from '../../../test/fixtures/tiny-qwen3.ts'
 import { readTinyQwen3Reference, readTinyReference } from '../../../test/fixtures/tiny-reference.ts'
+import { describeNodeProfiler } from '../../../test/node-profiler-cases.ts'
 import { describeModelPorts } from '../../../test/rectangular-engine-cases.ts'
 import { findOpenvinoLibrary } from '../../hardware/machine/openvino-library.ts'
 import { exportOnnx } from '../../model/onnx-export.ts'
@@ -65,6 +66,9 @@ describe.skipIf(found === undefined)(
         ...exact,
         reference: await readTinyQwen3Reference(),
       })
+    })
+    describe('its nodes', () => {
+      describeNodeProfiler(() => create({ profileNodes: true }), 'FullyConnected')
     })
     describeModelPorts('openvino', (portSpec, path) => create({ spec: portSpec, onnxPath: path }))
 

@@ -14,6 +14,7 @@ import type { Engine } from '../engine.ts'
 import { checkOnnxFile } from '../rectangular/onnx-file-check.ts'
 import { openLibrary } from '../rectangular/open-library.ts'
 import { createRectangularEngine, describeCpuDevice, shareShapes } from '../rectangular/rectangular-engine.ts'
+import { createOpenvinoNodeProfiler } from './openvino-node-profiler.ts'
 import { createOpenvinoRunner } from './openvino-runner.ts'
 import { readPorts } from './openvino-ports.ts'
 
@@ -33,6 +34,8 @@ export interface OpenvinoEngineOptions {
   readonly maxBatchSize: number
   /** Most padded tokens of one inference. */
   readonly maxBatchTokens: number
+  /** The engine measures each node; takes one stream. */
+  readonly profileNodes?: boolean
   /** Where compiled models are kept between starts; none when absent. */
   readonly cacheDir?: string | undefined
 }
@@ -70,6 +73,9 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
       requests.push(request)
       return createOpenvinoRunner(api, request, ports, spec.padTokenId)
     }
+    const shared = Array.from({ length: streams }, () => createRunner(compiled[0]!))
+    const profiled =
+      options.profileNodes === true ? createOpenvinoNodeProfiler(api, requests[0]!, shared[0]!) : undefined
     return createRectangularEngine({
       info: {
         name: 'openvino',
@@ -97,9 +103,10 @@ export async function createOpenvinoEngine(options: OpenvinoEngineOptions): Prom
         streams,
       ),
       runners: {
-        shared: Array.from({ length: streams }, () => createRunner(compiled[0]!)),
+        shared: profiled === undefined ? shared : [profiled.runner],
         exclusive: compiled[1] === undefined ? undefined : createRunner(compiled[1]),
       },
+      nodeProfiler: profiled?.profiler,
       isOutOfMemory: (reason) => /bad_alloc|out of memory|allocate memory/i.test(reason),
       dispose,
     })
@@ -118,7 +125,7 @@ async function compileInto(
   compiled: OvCompiledModel[],
   api: Openvino,
   core: OvCore,
-  { onnxPath, precision, threads, cacheDir }: OpenvinoEngineOptions,
+  { onnxPath, precision, threads, cacheDir, profileNodes = false }: OpenvinoEngineOptions,
   streamCounts: readonly number[],
 ): Promise<void> {
   const setProperty = (key: string, value: string): void =>
@@ -131,6 +138,7 @@ async function compileInto(
     INFERENCE_NUM_THREADS: String(threads),
     // Pinned threads cannot leave a core that something else keeps busy.
     ENABLE_CPU_PINNING: 'NO',
+    ...(profileNodes ? { PERF_COUNT: 'YES' } : {}),
     ...(cacheDir === undefined ? {} : { CACHE_DIR: cacheDir }),
   })
   try {

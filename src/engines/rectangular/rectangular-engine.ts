@@ -1,7 +1,7 @@
 /** The engine around a runtime that takes padded rectangles: cutting, waiting for a free runner, pooling, checks. */
 import { EmbedError, toReason } from '../../errors.ts'
 import type { Pooling } from '../../model/spec.ts'
-import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../engine.ts'
+import type { Embeddings, EmbedOptions, Engine, EngineInfo, NodeProfiler, PackedBatch } from '../engine.ts'
 import {
   planRectangles,
   type Rectangle,
@@ -29,6 +29,7 @@ export interface RectangularEngineOptions {
   /** What a shared runner takes, and what one takes that has the whole engine. */
   readonly shapes: { readonly shared: RectangleShapes; readonly exclusive: RectangleShapes }
   readonly runners: Runners
+  readonly nodeProfiler?: NodeProfiler | undefined
   /** The failure says that memory ran out. */
   readonly isOutOfMemory: (reason: string) => boolean
   /** Frees the runtime; called once, when nothing runs any more. */
@@ -112,6 +113,7 @@ export function createRectangularEngine(options: RectangularEngineOptions): Engi
 
   return {
     info,
+    nodeProfiler: options.nodeProfiler,
     embed: async (batch, embedOptions = {}) => {
       if (disposal !== undefined) {
         throw new EmbedError('ENGINE_FAILED', { engine: info.name, reason: 'it was disposed' })

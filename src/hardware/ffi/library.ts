@@ -154,6 +154,11 @@ export function readInt64s(pointer: Pointer<string>, count: number): number[] {
   return Array.from(new BigInt64Array(koffi.view(pointer, count * 8)), Number)
 }
 
+/** `count` structs of a declared type, one after the other at `pointer`. */
+export function readStructs<Struct>(pointer: Pointer<string>, type: string, count: number): Struct[] {
+  return koffi.decode(pointer, type, count) as Struct[]
+}
+
 /** The NUL-terminated UTF-8 text at `pointer`. */
 export function readText(pointer: Pointer<string>): string {
   return koffi.decode(pointer, 'char', -1) as string

@@ -135,6 +135,11 @@ function declareOnnxruntime(path: string) {
       10,
       'CreateSessionOptions(_Out_ OrtSessionOptions **options)',
     ),
+    /** The file's name gets a time of day and '.json' after the prefix. */
+    EnableProfiling: checked<[options: OrtSessionOptions, filePrefix: string]>(
+      14,
+      `EnableProfiling(OrtSessionOptions *options, const ${ORTCHAR_T} *profile_file_prefix)`,
+    ),
     DisableMemPattern: checked<[options: OrtSessionOptions]>(
       17,
       'DisableMemPattern(OrtSessionOptions *options)',
@@ -246,6 +251,11 @@ function declareOnnxruntime(path: string) {
     ReleaseRunOptions: release<OrtRunOptions>(97, 'RunOptions'),
     ReleaseTypeInfo: release<OrtTypeInfo>(98, 'TypeInfo'),
     ReleaseSessionOptions: release<OrtSessionOptions>(100, 'SessionOptions'),
+    /** Writes the file; `path` is its name, freed by AllocatorFree. */
+    SessionEndProfiling: checked<[session: OrtSession, allocator: OrtAllocator, path: Out<Pointer>]>(
+      110,
+      'SessionEndProfiling(OrtSession *session, OrtAllocator *allocator, _Out_ void **out)',
+    ),
     AddSessionConfigEntry: checked<[options: OrtSessionOptions, key: string, value: string]>(
       130,
       'AddSessionConfigEntry(OrtSessionOptions *options, const char *config_key, const char *config_value)',

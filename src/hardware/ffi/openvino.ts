@@ -30,6 +30,25 @@ export interface OvPartialShape {
   readonly dims: Pointer
 }
 
+/** Filled by the library, freed by ov_profiling_info_list_free; `profiling_infos` points to `size` OvProfilingInfo. */
+export interface OvProfilingInfoList {
+  readonly profiling_infos: Pointer
+  readonly size: number
+}
+
+export interface OvProfilingInfo {
+  /** ov_profiling_info_t.Status */
+  readonly status: number
+  /** Microseconds. */
+  readonly real_time: number
+  readonly cpu_time: number
+  readonly node_name: string
+  readonly exec_type: string
+  readonly node_type: string
+}
+/** ov_profiling_info_t.Status */
+export const EXECUTED = 2
+
 export interface OvVersion {
   readonly buildNumber: string
   readonly description: string
@@ -42,6 +61,16 @@ declareStruct('ov_version_t', { buildNumber: 'const char *', description: 'const
 declareStruct('ov_shape_t', { rank: 'int64_t', dims: 'int64_t *' })
 declareStruct('ov_dimension_t', { min: 'int64_t', max: 'int64_t' })
 declareStruct('ov_partial_shape_t', { rank: 'ov_dimension_t', dims: 'void *' })
+
+declareStruct('ov_profiling_info_t', {
+  status: 'int',
+  real_time: 'int64_t',
+  cpu_time: 'int64_t',
+  node_name: 'const char *',
+  exec_type: 'const char *',
+  node_type: 'const char *',
+})
+declareStruct('ov_profiling_info_list_t', { profiling_infos: 'void *', size: 'size_t' })
 
 export type Openvino = ReturnType<typeof declareOpenvino>
 
@@ -160,6 +189,14 @@ function declareOpenvino(path: string, generation: number) {
     ),
     ov_infer_request_infer: checked<[request: OvInferRequest]>(
       'ov_infer_request_infer(ov_infer_request_t *infer_request)',
+    ),
+    ov_infer_request_get_profiling_info: checked<
+      [request: OvInferRequest, infos: Partial<OvProfilingInfoList>]
+    >(
+      'ov_infer_request_get_profiling_info(const ov_infer_request_t *infer_request, _Out_ ov_profiling_info_list_t *profiling_infos)',
+    ),
+    ov_profiling_info_list_free: freeing<OvProfilingInfoList>(
+      'ov_profiling_info_list_free(ov_profiling_info_list_t *profiling_infos)',
     ),
     ov_infer_request_free: freeing<OvInferRequest>(
       'ov_infer_request_free(ov_infer_request_t *infer_request)',

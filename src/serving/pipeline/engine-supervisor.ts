@@ -1,5 +1,12 @@
 /** Keeps an engine alive: when it fails on a batch that it is known to compute, it is replaced by a fresh one. */
-import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../../engines/engine.ts'
+import type {
+  Embeddings,
+  EmbedOptions,
+  Engine,
+  EngineInfo,
+  NodeProfiler,
+  PackedBatch,
+} from '../../engines/engine.ts'
 import { EmbedError, toReason } from '../../errors.ts'
 import { engineState } from '../../telemetry/channels.ts'
 import type { MetricSource } from '../../telemetry/metric-source.ts'
@@ -36,6 +43,10 @@ export class SupervisedEngine implements Engine {
 
   get metrics(): readonly MetricSource[] {
     return this.#engine.metrics ?? []
+  }
+
+  get nodeProfiler(): NodeProfiler | undefined {
+    return this.#engine.nodeProfiler
   }
 
   /** False while the engine is dead and its replacement has not started. */

@@ -115,7 +115,7 @@ interface Found {
 function createCreator(
   spec: ModelSpec,
   config: PipelineConfig,
-  { cacheDir }: StartOptions,
+  { cacheDir, profileNodes = false }: StartOptions,
   { cpu, libraryPath, tensorrt, native, notes }: Found,
 ): (candidate: Candidate) => Promise<Engine> {
   const threads = config.threads ?? cpu.usableCores
@@ -144,8 +144,9 @@ function createCreator(
         warmUpShapes: warmUpShapes.filter(({ tokens }) => tokens <= spec.maxTokens),
       })
     }
-    const streams = config.streams ?? defaultStreams(threads)
-    const shared = { spec, onnxPath: await ensureOnnx(spec, cacheDir), threads, streams, ...limits }
+    const streams = profileNodes ? 1 : (config.streams ?? defaultStreams(threads))
+    const onnxPath = await ensureOnnx(spec, cacheDir)
+    const shared = { spec, onnxPath, threads, streams, profileNodes, ...limits }
     return candidate.name === 'onnx'
       ? createEngine('onnx', { ...shared, precision: candidate.precision })
       : createEngine('openvino', { ...shared, precision: candidate.precision, libraryPath: libraryPath! })

@@ -28,6 +28,8 @@ export interface StartOptions {
   readonly onProgress?: ((progress: PullProgress) => void) | undefined
   /** Of engines that this start builds (buildEngines). */
   readonly onBuildProgress?: ((progress: PlanProgress) => void) | undefined
+  /** CPU engines measure each node of their graph, with one stream: for a profile, not for serving. */
+  readonly profileNodes?: boolean | undefined
   /** Where NVIDIA's libraries may be beside the system's folders. */
   readonly cudaSearch?: CudaSearchOptions | undefined
   /** Longest text, where the model and the engine take a longer one. */

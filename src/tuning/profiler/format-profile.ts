@@ -72,7 +72,7 @@ function toUs(ns: number, digits: number): string {
 }
 
 /** Numbers to the right, the last column to the left. */
-function alignColumns(lines: readonly (readonly string[])[]): string {
+export function alignColumns(lines: readonly (readonly string[])[]): string {
   const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
   return lines
     .map((line) =>

@@ -1,7 +1,7 @@
 /** All that a profile is made of: the GPU's records and the host's spans, on one clock. */
 import type { GpuActivity } from '../../hardware/gpu/activity.ts'
 
-export const hostTracks = ['requests', 'tokenize', 'batches'] as const
+export const hostTracks = ['requests', 'tokenize', 'queue', 'batches'] as const
 export type HostTrack = (typeof hostTracks)[number]
 
 /** Work of the host, as telemetry tells of it. */

@@ -1,0 +1,192 @@
+/** One engine under one workload, seen from inside: stages of the requests, kernels of a GPU or nodes of a CPU's graph. */
+import type { PipelineConfig } from '../../config/pipeline-config.ts'
+import type { EngineInfo } from '../../engines/engine.ts'
+import { EmbedError } from '../../errors.ts'
+import type { GpuActivity } from '../../hardware/gpu/activity.ts'
+import { ActivityRecorder } from '../../hardware/gpu/activity-recorder.ts'
+import type { CudaLibrary } from '../../hardware/machine/cuda-libraries.ts'
+import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
+import { type StartOptions, startPipeline } from '../../serving/pipeline/start-pipeline.ts'
+import type { CountTokens, Workload } from '../measure/workload.ts'
+import { type Advice, adviseGpu } from './advice.ts'
+import { type Criterion, judgeGpu } from './criteria.ts'
+import { cutActivity, type GpuProfile, summariseGpu, toWindow } from './gpu-profile.ts'
+import { adviseHost, judgeHost, judgeNodes } from './host-criteria.ts'
+import { type HostProfile, summariseHost } from './host-profile.ts'
+import { HostRecorder, type HostRecording } from './host-recorder.ts'
+import { type NodeProfile, summariseNodes } from './node-summary.ts'
+import type { ProfileRecords } from './records.ts'
+
+export interface EngineProfile {
+  readonly engine: Pick<EngineInfo, 'name' | 'runtimeVersion' | 'precision' | 'device'>
+  readonly model: string
+  readonly workload: string
+  readonly clients: number
+  readonly host: HostProfile
+  /** Of a GPU's engine. */
+  readonly gpu?: GpuProfile
+  /** Of a CPU's engine, measured on an engine of its own after the rest. */
+  readonly nodes?: NodeProfile
+  readonly criteria: readonly Criterion[]
+  /** The one that could win most first. */
+  readonly advice: readonly Advice[]
+}
+
+export interface ProfileOptions {
+  readonly start: StartOptions
+  readonly makeWorkload: (countTokens: CountTokens) => Promise<Workload>
+  /** Requests that are recorded; a tenth as many and at least 3 go before, unrecorded. */
+  readonly iterations: number
+  /** Requests under way at once. Default 1. */
+  readonly clients?: number
+  /** CUPTI, and where it was searched; asked for before an engine starts that runs on a GPU. Absent: kernels are not recorded. */
+  readonly findCupti?: () => Promise<CudaLibrary>
+  /** Calls of CUDA's API too, which slows the run down. */
+  readonly apiCalls?: boolean
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: (stage: 'start' | 'warm up' | 'record' | 'nodes', done: number, of: number) => void
+}
+
+export interface Profiled {
+  readonly profile: EngineProfile
+  /** What a trace is drawn from. */
+  readonly records: ProfileRecords
+  /** Why the engines before the chosen one did not start. */
+  readonly notes: readonly string[]
+}
+
+/** Starts the engine that `config` names, profiles it, and stops it.
+ * @throws {EmbedError} as startPipeline; WORKLOAD_INVALID, REQUEST_CANCELLED; of a GPU LIBRARY_NOT_FOUND, CUPTI_VERSION,
+ * PROFILER_BUSY, PROFILING_NOT_PERMITTED */
+export async function profileEngine(config: PipelineConfig, options: ProfileOptions): Promise<Profiled> {
+  const { clients = 1 } = options
+  const { engine, model, workload, recording, activity, notes } = await recordEngine(config, options)
+  const { precision } = engine
+  const host = summariseHost(recording)
+  const gpu = activity === undefined ? undefined : summariseRecorded(activity, recording)
+  const pinned = { ...config, engine: engine.name, precision } as PipelineConfig
+  const nodes = isOnGpu(engine) ? undefined : await profileNodes(pinned, workload, recording, options)
+  const judged = { precision, clients }
+  const batch = { precision, tokensPerBatch: host.tokensPerBatch }
+  return {
+    profile: {
+      engine,
+      model,
+      workload: workload.name,
+      clients,
+      host,
+      ...(gpu === undefined ? {} : { gpu }),
+      ...(nodes === undefined ? {} : { nodes }),
+      criteria: [
+        ...judgeHost(host),
+        ...(gpu === undefined ? [] : judgeGpu(gpu, batch)),
+        ...(nodes === undefined ? [] : judgeNodes(nodes, judged)),
+      ],
+      advice: [...(gpu === undefined ? [] : adviseGpu(gpu, batch)), ...adviseHost(host, judged, nodes)],
+    },
+    records: { gpu: activity, spans: recording.spans },
+    notes,
+  }
+}
+
+function isOnGpu({ name }: Pick<EngineInfo, 'name'>): boolean {
+  return name === 'tensorrt' || name === 'cuda'
+}
+
+async function recordEngine(config: PipelineConfig, options: ProfileOptions) {
+  options.onProgress?.('start', 0, 1)
+  const cupti =
+    config.engine === 'onnx' || config.engine === 'openvino' ? undefined : await options.findCupti?.()
+  // Before the engine: what a profiler meets half-way it may not know.
+  await using recorder =
+    cupti?.found === undefined ? undefined : new ActivityRecorder({ cuptiPath: cupti.found.path })
+  const { pipeline, startup } = await startPipeline(config, options.start)
+  await using owned = pipeline
+  const { name, runtimeVersion, precision, device } = owned.engine.info
+  const engine = { name, runtimeVersion, precision, device }
+  if (isOnGpu(engine) && cupti !== undefined && cupti.found === undefined) {
+    const { title: library, searched, fix } = cupti
+    throw new EmbedError('LIBRARY_NOT_FOUND', { library, searched, fix })
+  }
+  const workload = await options.makeWorkload(toCounter(owned))
+  await warmUp(owned, workload, options)
+  if (isOnGpu(engine)) await recorder?.start({ apiCalls: options.apiCalls ?? false })
+  using hostRecorder = new HostRecorder(({ source }) => source === owned)
+  await runRequests(owned, workload, options.iterations, options, 'record')
+  const recording = hostRecorder.stop()
+  const whole = isOnGpu(engine) ? await recorder?.stop() : undefined
+  const activity =
+    whole === undefined ? undefined : cutActivity(whole, recording.startedMs, recording.endedMs)
+  return { engine, model: owned.spec.id, workload, recording, activity, notes: startup.notes }
+}
+
+function summariseRecorded(activity: GpuActivity, { startedMs, endedMs }: HostRecording): GpuProfile {
+  return summariseGpu(activity, toWindow(activity, startedMs, endedMs))
+}
+
+/** The same requests one after the other on an engine that measures its nodes. */
+async function profileNodes(
+  config: PipelineConfig,
+  workload: Workload,
+  unprofiled: HostRecording,
+  options: ProfileOptions,
+): Promise<NodeProfile | undefined> {
+  const { pipeline } = await startPipeline(config, { ...options.start, profileNodes: true })
+  await using owned = pipeline
+  const profiler = owned.engine.nodeProfiler
+  if (profiler === undefined) return undefined
+  const alone = { ...options, clients: 1 }
+  await warmUp(owned, workload, alone)
+  profiler.start()
+  using recorder = new HostRecorder(({ source }) => source === owned)
+  await runRequests(owned, workload, options.iterations, alone, 'nodes')
+  const recording = recorder.stop()
+  const times = await profiler.stop()
+  const nodesMs = times.reduce((sum, { durationNs }) => sum + durationNs, 0) / 1e6
+  return {
+    ...summariseNodes(times),
+    measuredRatio: nodesMs / engineMs(recording),
+    overheadRatio: engineMs(recording) / recording.tokens / (engineMs(unprofiled) / unprofiled.tokens),
+  }
+}
+
+function engineMs({ spans }: HostRecording): number {
+  return spans.reduce((sum, { track, durationMs }) => (track === 'batches' ? sum + durationMs : sum), 0)
+}
+
+async function warmUp(
+  pipeline: EmbeddingPipeline,
+  workload: Workload,
+  options: ProfileOptions,
+): Promise<void> {
+  await runRequests(pipeline, workload, Math.max(3, Math.ceil(options.iterations / 10)), options, 'warm up')
+}
+
+async function runRequests(
+  pipeline: EmbeddingPipeline,
+  { requests }: Workload,
+  count: number,
+  { clients = 1, signal, onProgress }: ProfileOptions,
+  stage: 'warm up' | 'record' | 'nodes',
+): Promise<void> {
+  let next = 0
+  let done = 0
+  const client = async (): Promise<void> => {
+    while (next < count) {
+      const { texts } = requests[next++ % requests.length]!
+      await pipeline.embed({ inputs: texts, truncation: 'right', signal }).catch((error: unknown) => {
+        next = count // one failure ends the run
+        throw error
+      })
+      onProgress?.(stage, ++done, count)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(clients, count) }, client))
+}
+
+function toCounter({ tokenizer, spec }: EmbeddingPipeline): CountTokens {
+  return async (texts) => {
+    const encoded = await tokenizer.encode(texts, { maxTokens: spec.maxTokens, truncation: 'right' })
+    return encoded.map(({ ids }) => ids.length)
+  }
+}
