@@ -9,7 +9,7 @@
 // --plan: TensorRT plans, as engine.mjs takes them, instead of the native engine. Needs dist/, an NVIDIA driver, CUPTI
 // (libcupti, found as doctor does), and NVRTC and cuBLASLt or TensorRT. Prints tables, then one JSON line; what was measured
 // so far is in --out after each workload. Exit code 1 when a check fails.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -208,7 +208,9 @@ async function profileWorkload({
   const embed = () => engine.embed(batch, { normalize: false })
   for (let i = 0; i < 5; i++) await embed()
   const untouchedMs = hasRecorded ? undefined : median(await repeat(count, () => timed(embed)))
+  const samples = sampleNvml()
   const overhead = { untouchedMs, ...(await measureOverhead(embed, count)) }
+  const nvml = samples.end()
   if (untouchedMs !== undefined)
     console.log(`p50 ${untouchedMs.toFixed(3)} ms before the first recording of the process`)
   console.log(
@@ -248,6 +250,7 @@ async function profileWorkload({
     tokens,
     batches: count,
     ...overhead,
+    nvml,
     eventMs,
     spanMs,
     spanRatio,
@@ -273,6 +276,8 @@ async function profileWorkload({
     console.log(
       `events ${eventMs.toFixed(3)} ms, the records' span ${spanMs.toFixed(3)} ms = ${(100 * spanRatio).toFixed(1)} %`,
     )
+  if (nvml !== undefined)
+    console.log(`NVML: ${nvml.utilisationPercent} % busy, ${nvml.smClockMhz} MHz, ${nvml.powerWatts} W`)
   console.log(
     `${run.kernelsPerBatch} kernels a batch, ${(100 * run.graphRatio).toFixed(0)} % of them in graphs`,
   )
@@ -297,6 +302,31 @@ async function profileWorkload({
   if (flags.api) await recordApiCalls(run, embed, count)
   save()
   return run
+}
+
+/** What NVML says meanwhile: its utilisation is the share of time in which any kernel ran, pauses of a batch included. */
+function sampleNvml() {
+  const query = '--query-gpu=utilization.gpu,clocks.sm,power.draw'
+  const child = spawn('nvidia-smi', [query, '--format=csv,noheader,nounits', '-lms', '100', '-i', flags.gpu])
+  let text = ''
+  child.stdout.on('data', (data) => (text += data))
+  child.on('error', () => undefined) // no nvidia-smi: no samples
+  process.on('exit', () => child.kill())
+  return {
+    end() {
+      child.kill()
+      const rows = text
+        .trim()
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => line.split(',').map(Number))
+      if (rows.length === 0) return undefined
+      const [utilisationPercent, smClockMhz, powerWatts] = [0, 1, 2].map((i) =>
+        median(rows.map((row) => row[i])),
+      )
+      return { samples: rows.length, utilisationPercent, smClockMhz, powerWatts }
+    },
+  }
 }
 
 async function measureOverhead(embed, count) {
