@@ -16,6 +16,9 @@ export interface FormatOptions {
   readonly maxRows?: number
 }
 
+/** The few long ones matter. */
+const maxPauses = 5
+
 export function formatEngineProfile(profile: EngineProfile, { maxRows = 15 }: FormatOptions = {}): string {
   const { engine, model, workload, clients, host, gpu, nodes } = profile
   return [
@@ -61,6 +64,9 @@ function formatGpu(gpu: GpuProfile, maxRows: number): string[] {
     formatMemcpys(gpu.memcpys),
     '',
     formatTimes(gpu.kernels, maxRows),
+    ...(gpu.pauses.length === 0
+      ? []
+      : ['', 'pauses, by what is before and after', formatTimes(gpu.pauses, maxPauses)]),
     ...(gpu.apiCalls.length === 0 ? [] : ['', formatTimes(gpu.apiCalls, maxRows)]),
   ]
 }

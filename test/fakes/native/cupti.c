@@ -93,8 +93,15 @@ void fake_fail(const char *api, int status) {
   strncpy(failing, api, sizeof failing - 1);
   failure = status;
 }
+/* For a process of its own: FAKE_CUPTI_FAILS="cuptiActivityEnable 35" */
+static void read_environment(void) {
+  const char *text = getenv("FAKE_CUPTI_FAILS");
+  if (text != NULL) sscanf(text, "%63s %d", failing, &failure);
+}
+static pthread_once_t environment_once = PTHREAD_ONCE_INIT;
 static int answer(const char *api) {
   log_call(api, "%s", "");
+  pthread_once(&environment_once, read_environment);
   if (failure == 0 || strcmp(api, failing) != 0) return 0;
   int status = failure;
   failure = 0;
@@ -186,8 +193,8 @@ void fake_launch_many(uint32_t count) {
 static pthread_t server;
 static volatile int is_serving;
 static void *serve(void *unused) {
-  while (is_serving) {
-    fake_launch(0, 2000, 0);
+  for (uint32_t i = 0; is_serving; i++) {
+    fake_launch(i % 2, 2000, 0);
     usleep(20);
   }
   return unused;
@@ -256,9 +263,12 @@ int cuptiActivityEnable(int kind) {
   int status = answer("cuptiActivityEnable");
   if (status == 0) is_enabled[kind] = 1;
   pthread_mutex_unlock(&lock);
+  /* For a process of its own, whose GPU is a fake too: FAKE_CUPTI_SERVES=1 launches while kernels are recorded. */
+  if (status == 0 && kind == 10 && getenv("FAKE_CUPTI_SERVES") != NULL) fake_serve();
   return status;
 }
 int cuptiActivityDisable(int kind) {
+  if (is_serving && kind == 10 && getenv("FAKE_CUPTI_SERVES") != NULL) fake_stop();
   pthread_mutex_lock(&lock);
   is_enabled[kind] = 0;
   int status = answer("cuptiActivityDisable");
