@@ -94,8 +94,11 @@ export const tuneCommand: Command = {
       flags['targets'] === undefined ? defaultTargets : await readTargets(String(flags['targets']))
     if (flags['report'] === true) return writeResults(folder, targets)
     const { spec, key } = await readTunedModel(input)
-    const machine = { usableCores: key.usableCores, hasGpu: hasNvidiaDevice() }
-    const engines = chooseEngines(machine, !(await canAffordFp32(spec)), textFlag(flags, 'engines'))
+    const asked = textFlag(flags, 'engines')
+    // Who names an engine of the GPU knows that there is one, wherever the system hides it.
+    const hasGpu = hasNvidiaDevice() || /tensorrt|cuda/.test(asked ?? '')
+    const machine = { usableCores: key.usableCores, hasGpu }
+    const engines = chooseEngines(machine, !(await canAffordFp32(spec)), asked)
     const stages = planStages(machine, engines, textFlag(flags, 'stages')?.split(','))
     await makeFolder(folder)
     const journalPath = join(folder, 'journal.jsonl')
@@ -113,7 +116,7 @@ export const tuneCommand: Command = {
         facts,
         baseline: baselineSettings(machine, engines[0]),
         untuned: {},
-        untunedConditions: untunedConditions(engines, folder),
+        untunedConditions: untunedConditions(hasGpu, folder),
         start: createSideStarter({
           shared: sharedSettings(config),
           cacheDir: chooseCacheDir(input),
@@ -128,7 +131,10 @@ export const tuneCommand: Command = {
         budgetMs: minutes * 60_000,
         finalRounds: readFinalRounds(flags),
         maxTrials: flags['trials'] === undefined ? undefined : readNumberFlag(flags, 'trials', 1),
-        maxMemoryBytes: targets.find(({ metric }) => metric === 'rssBytes')?.atMost,
+        memoryLimits: {
+          rssBytes: targets.find(({ metric }) => metric === 'rssBytes')?.atMost,
+          gpuBytes: targets.find(({ metric }) => metric === 'gpuBytes')?.atMost,
+        },
         isTargetMissed: (final) => hasMissedTarget(final, targets),
         signal,
         onEvent: createTuneReporter(minutes, line),
@@ -153,8 +159,8 @@ function textFlag(flags: CommandInput['flags'], name: string): string | undefine
 }
 
 /** What serve takes by itself builds no TensorRT plan, so it must not find those that this run built. */
-function untunedConditions(engines: readonly string[], folder: string): Settings {
-  if (!engines.includes('tensorrt')) return { buildEngines: false }
+function untunedConditions(hasGpu: boolean, folder: string): Settings {
+  if (!hasGpu) return { buildEngines: false }
   return { buildEngines: false, engineCachePath: resolve(folder, 'no-engines') }
 }
 

@@ -4,7 +4,8 @@ import type { KnobValue, StageKnob } from './search-space.ts'
 /** @param current the incumbent's value; undefined where it leaves the knob to the engine
  * @param attempt tries a value; true when it was kept
  * Numbers are walked up and, where that gave nothing, down, until one is not kept: a knob whose next value does not help
- * seldom helps at the one after. Others are all tried. */
+ * seldom helps at the one after. The default comes first: someone found it good, and the next value may be too small a step
+ * to show. Others are all tried. */
 export async function descend(
   knob: StageKnob,
   current: KnobValue | undefined,
@@ -15,11 +16,14 @@ export async function descend(
     return
   }
   const values = [...new Set([...knob.values, current])].sort((a, b) => Number(a) - Number(b))
-  const place = values.indexOf(current)
+  const { byDefault } = knob
+  const isKept = typeof byDefault === 'number' && byDefault !== current && (await attempt(byDefault))
+  const place = values.indexOf(isKept ? byDefault : current)
   const walk = async (step: 1 | -1): Promise<boolean> => {
     let isBetter = false
     for (let next = place + step; next >= 0 && next < values.length; next += step) {
-      if (!(await attempt(values[next]!))) break
+      const value = values[next]!
+      if (value === byDefault || !(await attempt(value))) break
       isBetter = true
     }
     return isBetter

@@ -12,6 +12,7 @@ import {
   toSlice,
 } from './side.ts'
 import { signedRankInterval } from './signed-rank.ts'
+import { gpuBytesOf } from './targets.ts'
 
 export interface ExperimentResult {
   readonly outcome: 'kept' | 'rolled back' | 'failed'
@@ -25,11 +26,18 @@ export interface ExperimentResult {
   readonly quality?: SideQuality
 }
 
+export interface MemoryLimits {
+  /** Of the process, for engines on the CPU: one that built a plan for the GPU keeps what the builder took. */
+  readonly rssBytes?: number | undefined
+  /** What an engine holds on the GPU. */
+  readonly gpuBytes?: number | undefined
+}
+
 export interface ExperimentOptions {
   readonly incumbent: Side
   readonly start: StartSide
   readonly settings: Settings
-  readonly maxMemoryBytes?: number | undefined
+  readonly memoryLimits?: MemoryLimits | undefined
   readonly maxPairs?: number | undefined
   /** True once this experiment has had its time: then what is not shown counts as no gain. */
   readonly isOver?: (() => boolean) | undefined
@@ -81,7 +89,7 @@ async function ofCandidate<Value>(doing: string, promise: Promise<Value>): Promi
 async function measureAndJudge(
   candidate: Side,
   incumbent: Side,
-  { maxMemoryBytes, maxPairs, isOver, signal }: ExperimentOptions,
+  { memoryLimits = {}, maxPairs, isOver, signal }: ExperimentOptions,
 ): Promise<ExperimentResult> {
   const slices = { candidate: [] as Slice[], incumbent: [] as Slice[] }
   const comparison = await compareSides(
@@ -109,9 +117,13 @@ async function measureAndJudge(
   }
   const slower = findSlowerScenario(slices.candidate, slices.incumbent)
   if (slower !== undefined) return rollBack(`faster over all, but slower with ${slower}`)
-  const { rssBytes } = measured.candidate
-  if (maxMemoryBytes !== undefined && rssBytes > maxMemoryBytes) {
-    return rollBack(`takes ${toMib(rssBytes)} MiB of memory, ${toMib(maxMemoryBytes)} are allowed`)
+  const gpuBytes = gpuBytesOf(candidate.info)
+  const [bytes, allowed, where] =
+    gpuBytes === undefined
+      ? [measured.candidate.rssBytes, memoryLimits.rssBytes, 'memory']
+      : [gpuBytes, memoryLimits.gpuBytes, "the GPU's memory"]
+  if (allowed !== undefined && bytes > allowed) {
+    return rollBack(`takes ${toMib(bytes)} MiB of ${where}, ${toMib(allowed)} are allowed`)
   }
   const quality = await ofCandidate('its quality was judged', candidate.assess())
   if (!quality.passed) {

@@ -15,6 +15,9 @@ export interface FinalOptions {
   readonly onRound?: (round: number, ofRounds: number) => void
 }
 
+/** What was found has to prove itself: this much below the default it is not taken, shown or not. */
+const doubt = 0.97
+
 /** @param sides borrowed   @throws what a side throws, and the signal's reason */
 export async function compareAtEnd(
   sides: Readonly<Record<SideName, Side>>,
@@ -32,7 +35,8 @@ export async function compareAtEnd(
   }
   const lossToUntuned = toInterval(slices.winner.map((slice, i) => meanLogRatio(slice, slices.untuned[i]!)))
   // A search that time cut short, or noise led astray, must not leave the user slower than without it.
-  const quality = lossToUntuned.high < 1 ? await sides.untuned.assess() : undefined
+  const isSlower = lossToUntuned.high < 1 || lossToUntuned.ratio < doubt
+  const quality = isSlower ? await sides.untuned.assess() : undefined
   const chosen = quality?.passed === true ? 'untuned' : 'winner'
   const best = slices[chosen]
   const scenarios = Object.keys(best[0]!.scenarios)

@@ -129,7 +129,7 @@ describe('tune', () => {
   it('a candidate that takes too much memory is rolled back', async () => {
     const { experiments } = await run(
       { rssBytes: ({ precision }) => (precision === 'bf16' ? 2 ** 31 : 2 ** 28) },
-      { maxMemoryBytes: 2 ** 30 },
+      { memoryLimits: { rssBytes: 2 ** 30, gpuBytes: 1 } },
     )
     expect(experiments[1]!.result).toMatchObject({
       outcome: 'rolled back',
@@ -390,6 +390,22 @@ describe('a GPU, as far as a fake shows it', () => {
     })
   })
 
+  it("judges the GPU's memory, not that of a process that may have built a plan", async () => {
+    const limited = async (memoryLimits: TuneOptions['memoryLimits']): Promise<string> => {
+      const { experiments } = await run(
+        { speed: perSecond, noise: 0.01, rssBytes: () => 2 ** 34 },
+        {
+          stages: planStages(gpu, ['cuda'], ['precision']),
+          baseline: baselineSettings(gpu, 'cuda'),
+          memoryLimits,
+        },
+      )
+      return experiments[0]!.result.reason
+    }
+    expect(await limited({ rssBytes: 1, gpuBytes: 2 ** 30 })).toBe('faster')
+    expect(await limited({ gpuBytes: 2 ** 29 })).toBe("takes 1024 MiB of the GPU's memory, 512 are allowed")
+  })
+
   it('skips by name what the engine cuda does not have', async () => {
     const { entries } = await run(
       { speed: perSecond, noise: 0.01 },
@@ -420,6 +436,23 @@ describe('the end of a run', () => {
     expect(result.final.instead!.lossToUntuned.high).toBeLessThan(0.5)
     expect(result.final.winner).toEqual(result.final.untuned)
     expect(entries.at(-1)).toMatchObject({ kind: 'end', incumbentId: 'untuned' })
+  })
+
+  it('takes it in doubt, too: what was found has to prove itself', async () => {
+    const ends = []
+    for (let seed = 0; seed < 12; seed++) {
+      const { result } = await run(
+        {
+          speed: (settings) => (settings.engine === undefined ? 120 : 100),
+          noise: 0.4,
+          random: createRandom(seed),
+        },
+        { maxTrials: 0 },
+      )
+      ends.push(result.final.instead?.lossToUntuned)
+    }
+    expect(ends.some((loss) => loss !== undefined && loss.high >= 1)).toBe(true)
+    expect(ends.every((loss) => loss === undefined || loss.ratio < 1)).toBe(true)
   })
 
   it('does not where the untuned default is not as exact', async () => {

@@ -2,7 +2,7 @@
 import { EmbedError } from '../../errors.ts'
 import { median } from '../measure/percentile.ts'
 import { descend } from './descend.ts'
-import { runExperiment } from './experiment.ts'
+import { type MemoryLimits, runExperiment } from './experiment.ts'
 import { compareAtEnd } from './final-comparison.ts'
 import { isolate } from './isolate.ts'
 import type { ExperimentEntry, FinalComparison, Journal, JournalEntry, RunFacts } from './journal.ts'
@@ -23,7 +23,7 @@ export interface TuneOptions {
   readonly journal: Journal
   /** Entries of the run to go on with; empty for a new one. */
   readonly earlier: readonly JournalEntry[]
-  readonly maxMemoryBytes?: number | undefined
+  readonly memoryLimits?: MemoryLimits | undefined
   readonly maxPairs?: number | undefined
   readonly maxTrials?: number | undefined
   /** Of the whole run, the comparison at the end included; what is under way is finished. */
@@ -170,7 +170,7 @@ class Tuner {
 
   /** @returns whether it was kept; false without trying once the budget is spent */
   async #try(stage: Stage, knob: StageKnob, value: KnobValue): Promise<boolean> {
-    const { signal, maxMemoryBytes, maxPairs, onEvent } = this.#options
+    const { signal, memoryLimits, maxPairs, onEvent } = this.#options
     signal?.throwIfAborted()
     const change = toChange(knob, value, this.#incumbent.settings)
     const settings = { ...this.#incumbent.settings, ...change }
@@ -193,7 +193,7 @@ class Tuner {
       incumbent,
       start: this.#start,
       settings,
-      maxMemoryBytes,
+      memoryLimits,
       maxPairs,
       isOver: this.#makeDeadline(knob),
       signal,
