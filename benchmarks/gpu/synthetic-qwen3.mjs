@@ -1,5 +1,6 @@
 // A Qwen3 of any size with random weights of realistic scale, as a folder of safetensors; and its forward pass in f64.
-import { closeSync, mkdirSync, openSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { fromBf16 } from '../../dist/engines/cuda/checks/number-formats.js'
 import { makeNormalBf16 } from '../../dist/engines/cuda/checks/random-values.js'
@@ -25,6 +26,8 @@ export const shapes = {
     vocabulary: 151_936,
   },
 }
+/** Raised with every change of the weights' values. */
+const generation = 3
 const epsilon = 1e-6
 const theta = 1_000_000
 
@@ -47,30 +50,46 @@ function listTensors(shape) {
     add('mlp.down_proj', hidden, intermediate)
   }
   tensors.push(['norm.weight', [hidden]])
-  // What is added to the residual stream is smaller the more layers add, as models are initialised (GPT-2): else 36 layers
-  // would make chaos of every rounding.
+  // Tokens of deviation 1, matrices that keep the scale of their input; what is added to the residual stream is smaller the
+  // more layers add, as models are initialised (GPT-2). Else layers drown the token, and make chaos of every rounding.
+  const deviationOf = (name, inner) =>
+    name === 'embed_tokens.weight'
+      ? 1
+      : 1 / Math.sqrt(/(?:o|down)_proj/.test(name) ? inner * 2 * layers : inner)
   return tensors.map(([name, size], seed) => ({
     name,
     size,
     seed,
-    factor: /(?:o|down)_proj/.test(name) ? 1 / Math.sqrt(2 * layers) : 1,
+    deviation: deviationOf(name, size[1]),
   }))
 }
 
-/** bf16: norms of one, matrices so that a product keeps the scale of its input, times the factor. */
-function makeTensor({ size, seed, factor }) {
+/** bf16: norms of one, all else about normal. */
+function makeTensor({ size, seed, deviation }) {
   const count = size.reduce((product, each) => product * each, 1)
   if (size.length === 1) return new Uint16Array(count).fill(0x3f80)
-  // Four patterns a scale: making numbers would take longer than all else.
-  const key = `${seed % 4} ${size[1]} ${factor}`
-  const pattern = patterns.get(key) ?? makeNormalBf16(1_000_003, seed % 4, factor / Math.sqrt(size[1]))
-  patterns.set(key, pattern)
+  const table = tableOf(deviation)
   const values = new Uint16Array(count)
-  for (let at = 0; at < count; at += pattern.length)
-    values.set(pattern.subarray(0, Math.min(pattern.length, count - at)), at)
+  // xorshift32, two values a step. No pattern may come again: layers that are alike apply one map many times, which blows
+  // up what its rounding does in one direction.
+  let state = Math.imul(seed + 1, 0x9e3779b1)
+  for (let at = 0; at < count; at += 2) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    values[at] = table[state & 0xffff]
+    values[at + 1] = table[state >>> 16]
+  }
   return values
 }
-const patterns = new Map()
+
+/** 65,536 values to pick from. */
+function tableOf(deviation) {
+  const table = tables.get(deviation) ?? makeNormalBf16(65_536, 1, deviation)
+  tables.set(deviation, table)
+  return table
+}
+const tables = new Map()
 
 /** Writes the folder, or finds it there as it would be. @returns a ModelSpec, without hashing gigabytes */
 export function writeSyntheticQwen3(folder, shape, maxTokens) {
@@ -82,15 +101,16 @@ export function writeSyntheticQwen3(folder, shape, maxTokens) {
     end += size.reduce((product, each) => product * each, 1) * 2
     return [name, { dtype: 'BF16', shape: size, data_offsets: [begin, end] }]
   })
-  const json = JSON.stringify(Object.fromEntries(entries))
+  const metadata = ['__metadata__', { format: 'pt', generation: String(generation) }]
+  const json = JSON.stringify(Object.fromEntries([metadata, ...entries]))
   const header = Buffer.from(json.padEnd(Math.ceil(json.length / 8) * 8))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(header.length))
   const weights = join(folder, 'model.safetensors')
-  const fileBytes = length.length + header.length + end
-  if (statSync(weights, { throwIfNoEntry: false })?.size !== fileBytes) {
+  const head = Buffer.concat([length, header])
+  if (!isThere(weights, head, head.length + end)) {
     const file = openSync(weights, 'w')
-    for (const part of [length, header]) writeSync(file, part)
+    writeSync(file, head)
     for (const tensor of tensors) {
       const bytes = Buffer.from(makeTensor(tensor).buffer)
       for (let at = 0; at < bytes.length;)
@@ -137,8 +157,18 @@ export function writeSyntheticQwen3(folder, shape, maxTokens) {
     prompts: {},
     defaultPromptName: undefined,
     files: { config, tokenizer: config, weights: [weights], onnx: undefined },
-    contentHash: 'synthetic',
+    contentHash: createHash('sha256').update(json).digest('hex'),
   }
+}
+
+/** Whether the file begins so and is that long: one that was cut short is not. */
+function isThere(path, head, fileBytes) {
+  if (statSync(path, { throwIfNoEntry: false })?.size !== fileBytes) return false
+  const file = openSync(path, 'r')
+  const own = Buffer.alloc(head.length)
+  readSync(file, own, 0, own.length, 0)
+  closeSync(file)
+  return own.equals(head)
 }
 
 /** The pooled, normalised vector of one sequence, in f64 on the CPU: for small shapes. */
