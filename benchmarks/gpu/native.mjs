@@ -3,7 +3,7 @@
 //     [--pass-tokens 16384] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for, with the memory of the whole GPU after each (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
-// they stay there and are used again). --vectors: ids of texts of several lengths and their vectors go to a file, which
+// they stay there and are used again; with --cache kernels, algorithms and FP8 weights stay, and a second start is timed). --vectors: ids of texts of several lengths and their vectors go to a file, which
 // native_torch.py compares with PyTorch; --rounds 0 for these alone. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A
 // precision that fails is a line that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -96,7 +96,7 @@ async function checkTruth() {
         )
         record.truth.push({ precision, way, cosines })
         console.log(`${precision} ${way}: cosine to f64 ${cosines.map((each) => each.toFixed(6)).join(' ')}`)
-        if (!(Math.min(...cosines) > (precision === 'bf16' ? 0.999 : 0.97)))
+        if (!(Math.min(...cosines) > (precision === 'bf16' ? 0.999 : 0.995)))
           failures.push(`${precision} ${way} is wrong`)
       }
       await engine[Symbol.asyncDispose]()
@@ -111,19 +111,29 @@ async function measureTimes() {
   console.log(`${flags.shape}: weights there after ${((performance.now() - from) / 1e3).toFixed(1)} s`)
   for (const precision of precisions) {
     await attempt(`times at ${precision}`, async () => {
-      const openFrom = performance.now()
-      const engine = await open(spec, precision, {
+      const options = {
         graphs: Number(flags.graphs),
         maxPassTokens: Number(flags['pass-tokens']),
         warmUpShapes: flags['no-search'] ? [] : workloads,
         ...(flags.cache === undefined
           ? {}
-          : { algorithmCache: new DiskCache(join(flags.cache, 'algorithms')) }),
-      })
-      const readyS = (performance.now() - openFrom) / 1e3
+          : {
+              algorithmCache: new DiskCache(join(flags.cache, 'algorithms')),
+              weightCacheFolder: join(flags.cache, 'weights'),
+            }),
+      }
+      // With a cache the start before the last one may have filled it; each of them is stated.
+      const readyS = []
+      let engine
+      for (let i = 0; i < (flags.cache === undefined ? 1 : 2); i++) {
+        await engine?.[Symbol.asyncDispose]()
+        const openFrom = performance.now()
+        engine = await open(spec, precision, options)
+        readyS.push((performance.now() - openFrom) / 1e3)
+      }
       const { device, runtimeVersion, memoryBytes } = engine.info
       console.log(
-        `${precision} on ${device}, cuBLASLt ${runtimeVersion}: ready in ${readyS.toFixed(1)} s, ${(memoryBytes / 2 ** 20).toFixed(0)} MiB`,
+        `${precision} on ${device}, cuBLASLt ${runtimeVersion}: ready in ${readyS.map((s) => s.toFixed(1)).join(', then ')} s, ${(memoryBytes / 2 ** 20).toFixed(0)} MiB`,
       )
       if (flags.vectors !== undefined) vectors[precision] = await embedTexts(engine, shape)
       for (const workload of flags.rounds === '0' ? [] : workloads) {

@@ -1,6 +1,6 @@
 /** build, verify-precision and engines as a user runs them, on a driver and a TensorRT written in C. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -112,6 +112,15 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('build', { timeout:
     expect((await run(['engines', 'prune'], env)).stdout).toMatch(/^removed .*\.bak\n/)
     const after = await run(['engines'], env)
     expect(after.stdout).toMatch(/\n1 in /)
+    const weights = join(root, 'first', 'weights')
+    await mkdir(weights)
+    const [whole, old, fresh] = ['.weights', '.weights.1.tmp', '.weights.2.tmp'] as const
+    for (const name of [whole, old, fresh]) await writeFile(join(weights, `m-fp8${name}`), '1234567890')
+    const longAgo = new Date(Date.now() - 2 * 86_400_000)
+    await utimes(join(weights, `m-fp8${old}`), longAgo, longAgo)
+    expect((await run(['engines', 'prune'], env)).stdout).toContain(`removed ${weights}/m-fp8${old}`)
+    expect(await readdir(weights)).toEqual([`m-fp8${whole}`, `m-fp8${fresh}`])
+    expect((await run(['engines'], env)).stdout).toContain('FP8 weights of the native engine')
     expect((await run(['engines', 'burn'], env)).code).toBe(2)
 
     const path = join(after.stdout.split('\n')[0]!, 'engine.plan')

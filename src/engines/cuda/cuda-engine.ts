@@ -24,12 +24,14 @@ import { findNonFiniteRow } from '../vectors.ts'
 import { BatchBuffers, planPasses } from './batch-buffers.ts'
 import { loadBert } from './bert.ts'
 import type { ForwardPass } from './forward-pass.ts'
+import { readCachedWeights, weightCachePath, writeCachedWeights } from './weight-cache.ts'
 import { PassGraphs } from './pass-graphs.ts'
 import { GpuWeights } from './gpu-weights.ts'
 import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
 import { LinearLayers } from './linear-layers.ts'
 import { loadQwen3 } from './qwen3.ts'
 import { warmUp, type WarmUpShape } from './warm-up.ts'
+import { weightsFolderName } from './weight-files.ts'
 
 export interface CudaEngineOptions {
   readonly spec: ModelSpec
@@ -43,6 +45,8 @@ export interface CudaEngineOptions {
   /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
   readonly warmUpShapes?: readonly WarmUpShape[] | undefined
   readonly algorithmCache?: DiskCache | undefined
+  /** Where FP8 weights are kept, for the next start to read; default: nowhere. */
+  readonly weightCacheFolder?: string | undefined
 }
 
 export interface CudaEngineLibraries {
@@ -63,7 +67,7 @@ export interface DeviceMemory {
 const maxPassSequences = 1024
 
 /** openCudaEngine on the libraries at these paths.
- * @param options.cacheFolder where compiled kernels and found algorithms are kept
+ * @param options.cacheFolder where compiled kernels, found algorithms and FP8 weights are kept
  * @throws {EmbedError} as openCudaEngine, and ENGINE_UNAVAILABLE for a library that cannot be opened */
 export async function createCudaEngine(
   options: CudaEngineOptions & { readonly libraries: NativeLibraries; readonly cacheFolder: string },
@@ -79,7 +83,8 @@ export async function createCudaEngine(
     return new KernelCompiler(nvrtc, { cache, driverVersion })
   }
   const algorithmCache = options.algorithmCache ?? new DiskCache(join(cacheFolder, 'matmul-algorithms'))
-  return openCudaEngine({ ...options, algorithmCache }, { cuda, cublaslt, compilerFor })
+  const weightCacheFolder = join(cacheFolder, weightsFolderName)
+  return openCudaEngine({ weightCacheFolder, ...options, algorithmCache }, { cuda, cublaslt, compilerFor })
 }
 
 /** Compiles the kernels and loads the weights.
@@ -96,9 +101,11 @@ export async function openCudaEngine(
     const stream = new GpuStream(gpu, 'forward pass')
     const loader = new KernelLoader(gpu, libraries.compilerFor(gpu))
     const library = new MatmulLibrary(gpu, libraries.cublaslt)
-    const gpuWeights = new GpuWeights(loader, stream, precision)
     const linear = new LinearLayers(library, precision)
     const before = gpu.readMemory().freeBytes
+    const cachePath = weightCachePathOf(options)
+    const cached = cachePath === undefined ? undefined : await readCachedWeights(cachePath, stream)
+    const gpuWeights = new GpuWeights(loader, stream, { precision, cached })
     const forward = await loadForward(options, {
       loader,
       stream,
@@ -111,6 +118,12 @@ export async function openCudaEngine(
       maxPassTokens,
       maxPassSequences,
     })
+    if (cachePath !== undefined && cached === undefined) {
+      // A disk that is full makes the next start slow, and fails none.
+      await writeCachedWeights(cachePath, gpuWeights.pieces, stream).catch((error: unknown) => {
+        if (error instanceof EmbedError) throw error
+      })
+    }
     const buffers = new BatchBuffers(gpu, {
       hiddenSize: spec.hiddenSize,
       maxPassTokens,
@@ -142,6 +155,12 @@ export async function openCudaEngine(
     gpu[Symbol.dispose]()
     throw error
   }
+}
+
+/** bf16 is read as fast from the model's own files. */
+function weightCachePathOf({ weightCacheFolder: folder, spec, precision }: CudaEngineOptions) {
+  if (folder === undefined || precision === 'bf16') return undefined
+  return weightCachePath(folder, spec.contentHash, precision)
 }
 
 async function loadForward(

@@ -7,6 +7,7 @@ import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { StoredTensor } from '../../model/onnx/model-weights.ts'
 import type { KernelLoader } from './kernels/kernel-loader.ts'
 import { loadQuantizeRows, type QuantizeSource } from './kernels/quantize-rows.ts'
+import type { CachedWeights } from './weight-cache.ts'
 
 /** y = x Wᵀ + b */
 export interface LinearWeights {
@@ -29,14 +30,23 @@ const sources: Readonly<Record<StoredTensor['type'], { name: QuantizeSource; byt
 export class GpuWeights {
   /** Of all that was loaded. */
   bytes = 0
+  /** What was loaded from the model's files, in order: what the cache is to hold. */
+  readonly pieces: DeviceBuffer[] = []
   readonly #loader: KernelLoader
   readonly #stream: GpuStream
   readonly #precision: MatmulPrecision
+  readonly #cached: CachedWeights | undefined
 
-  constructor(loader: KernelLoader, stream: GpuStream, precision: MatmulPrecision) {
+  /** @param options.cached taken instead of what the model's files hold, in the same order */
+  constructor(
+    loader: KernelLoader,
+    stream: GpuStream,
+    options: { readonly precision: MatmulPrecision; readonly cached: CachedWeights | undefined },
+  ) {
     this.#loader = loader
     this.#stream = stream
-    this.#precision = precision
+    this.#precision = options.precision
+    this.#cached = options.cached
   }
 
   /** Several matrices become one, below each other: a product for all that read the same input.
@@ -48,8 +58,8 @@ export class GpuWeights {
     const inner = matrices[0]!.shape[1]!
     const columns = matrices.reduce((sum, { shape }) => sum + shape[0]!, 0)
     const precision = this.#precision
-    const values = this.#allocate(columns * inner * (precision === 'bf16' ? 2 : 1))
-    const scale = precision === 'bf16' ? undefined : this.#allocate(precision === 'fp8' ? 4 : columns * 4)
+    const values = this.#place(columns * inner * (precision === 'bf16' ? 2 : 1))
+    const scale = precision === 'bf16' ? undefined : this.#place(precision === 'fp8' ? 4 : columns * 4)
     await this.#convert(matrices, { rowSize: inner, output: precision, values, scale })
     const bias = biases.length === 0 ? undefined : await this.vector(biases)
     return { values, scale, bias, columns, inner }
@@ -58,7 +68,7 @@ export class GpuWeights {
   /** bf16, several laid end to end. */
   async vector(tensors: readonly StoredTensor[]): Promise<DevicePointer> {
     const count = tensors.reduce((sum, { shape }) => sum + countOf(shape), 0)
-    const values = this.#allocate(count * 2)
+    const values = this.#place(count * 2)
     const rowSize = tensors.reduce((divisor, { shape }) => greatestDivisor(divisor, shape.at(-1)!), 0)
     await this.#convert(tensors, { rowSize, output: 'bf16', values, scale: undefined })
     return values
@@ -66,7 +76,7 @@ export class GpuWeights {
 
   /** f32 or zeros, as given. */
   async upload(values: Float32Array | Uint16Array): Promise<DevicePointer> {
-    const pointer = this.#allocate(values.byteLength)
+    const pointer = this.#allocate(values.byteLength).handle
     await this.#copy(pointer, values)
     return pointer
   }
@@ -81,6 +91,7 @@ export class GpuWeights {
       readonly scale: DevicePointer | undefined
     },
   ): Promise<void> {
+    if (this.#cached !== undefined) return
     const { type, file } = tensors[0]!
     if (tensors.some((tensor) => tensor.type !== type)) {
       throw new EmbedError('MODEL_CONFIG_INVALID', {
@@ -113,9 +124,20 @@ export class GpuWeights {
     await this.#stream.idle()
   }
 
-  #allocate(bytes: number): DevicePointer {
+  /** For what comes from the model's files, or from the cache: it is there already then. */
+  #place(bytes: number): DevicePointer {
+    if (this.#cached === undefined) {
+      const buffer = this.#allocate(bytes)
+      this.pieces.push(buffer)
+      return buffer.handle
+    }
     this.bytes += bytes
-    return new DeviceBuffer(this.#loader.gpu, 'weights', bytes).handle
+    return this.#cached.take(bytes)
+  }
+
+  #allocate(bytes: number): DeviceBuffer {
+    this.bytes += bytes
+    return new DeviceBuffer(this.#loader.gpu, 'weights', bytes)
   }
 
   async #copy(to: DevicePointer, from: Uint8Array | Float32Array | Uint16Array): Promise<void> {

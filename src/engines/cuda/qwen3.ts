@@ -1,9 +1,7 @@
 /** Qwen3: RMSNorm, rotated queries and keys, causal attention with grouped queries, SwiGLU. */
 import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
-import { PinnedBuffer } from '../../hardware/gpu/pinned-buffer.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { DecoderShape } from '../../model/onnx/decoder-graph.ts'
-import { convertElements } from '../../model/onnx/element-types.ts'
 import { EmbedError } from '../../errors.ts'
 import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from './forward-pass.ts'
 import type { LinearWeights } from './gpu-weights.ts'
@@ -15,6 +13,7 @@ import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
 import { loadSwiglu } from './kernels/swiglu.ts'
 import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
+import { loadVocabularyTable } from './vocabulary-table.ts'
 import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
 
 interface Layer {
@@ -77,7 +76,10 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   const active = precision === 'bf16' ? activations.buffer('active', intermediateSize).handle : qkv
   const rotation = await gpuWeights.upload(makeRotation(maxTokens, headSize, shape.ropeTheta))
   const finalNorm = await gpuWeights.vector([weights.get('norm.weight', [hiddenSize])])
-  const word = await loadTable(shape, context)
+  const word = await loadVocabularyTable(
+    loader.gpu,
+    weights.get('embed_tokens.weight', [shape.vocabularySize, hiddenSize]),
+  )
   const layers: Layer[] = []
   for (let i = 0; i < shape.layerCount; i++) layers.push(await loadLayer(i))
 
@@ -200,18 +202,4 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
       })
     },
   }
-}
-
-/** Stays in the CPU's memory: a fifth of a 4B model's bytes at FP8, of which a batch needs a few rows. The GPU reads them
- * over PCIe: gathered by the CPU they took a sixth of the time of 32 x 512 tokens.
- * @returns bf16 [vocabularySize, hiddenSize] */
-async function loadTable(
-  { vocabularySize, hiddenSize }: DecoderShape,
-  { weights, loader }: ForwardContext,
-): Promise<DevicePointer> {
-  const stored = weights.get('embed_tokens.weight', [vocabularySize, hiddenSize])
-  const table = convertElements(await stored.read(), stored.type, 'bfloat16') as Uint16Array
-  const pinned = new PinnedBuffer(loader.gpu, 'vocabulary table', table.byteLength, { isMapped: true })
-  new Uint16Array(pinned.memory, 0, table.length).set(table)
-  return pinned.devicePointer!
 }
