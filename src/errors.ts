@@ -94,7 +94,7 @@ const messages = {
   PROFILING_NOT_PERMITTED: (d: { api: string; status: number; name: string }) =>
     `the driver lets only administrators profile: CUPTI's ${d.api} answered ${d.status} ${d.name}; set 'options nvidia NVreg_RestrictProfilingToAdminUsers=0' in /etc/modprobe.d and load the driver anew, or give the process CAP_SYS_ADMIN (docker run --cap-add=SYS_ADMIN)`,
   PROFILER_BUSY: (d: { holder: string }) =>
-    `another profiler has the GPU: ${d.holder}; end it (Nsight, cuda-gdb, another profile), or use --nsys where this process runs under nsys`,
+    `another profiler is at work: ${d.holder}; end it (Nsight, cuda-gdb, another profile), or use --nsys where this process runs under nsys`,
   PROFILE_UNSUPPORTED: (d: { engine: string; reason: string; fix: string }) =>
     `the ${d.engine} engine cannot be profiled so: ${d.reason}; ${d.fix}`,
   NSYS_FAILED: (d: { task: string; reason: string }) =>

@@ -149,6 +149,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'hardware/',
       'engines/',
       'serving/pipeline/',
+      'serving/server/create-server.ts',
       'tuning/measure/',
     ],
   },

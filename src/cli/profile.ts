@@ -4,8 +4,6 @@ import { writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline as connect } from 'node:stream/promises'
 import { EmbedError, toReason } from '../errors.ts'
-import { type CudaLibrary, findCudaLibrary } from '../hardware/machine/cuda-libraries.ts'
-import { readGpus } from '../hardware/machine/gpu.ts'
 import { formatEngineProfile } from '../tuning/profiler/format-engine-profile.ts'
 import { formatTimes } from '../tuning/profiler/format-profile.ts'
 import { profileEngine } from '../tuning/profiler/profile-engine.ts'
@@ -14,6 +12,7 @@ import { makeWorkload } from './bench-scenarios.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command, CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
+import { findCupti } from './find-cupti.ts'
 import { runUnderNsys } from './nsys.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
@@ -125,14 +124,6 @@ async function profileWith(input: CommandInput) {
   } finally {
     line.stop()
   }
-}
-
-/** The one that fits the driver: a newer one is refused by it. */
-async function findCupti(search: ReturnType<typeof chooseCudaSearch>): Promise<CudaLibrary> {
-  const driver = findCudaLibrary('libcuda', search).found
-  if (driver === undefined) return findCudaLibrary('libcupti', search)
-  const { cudaVersion } = await readGpus({ cuda: driver.path })
-  return findCudaLibrary('libcupti', { ...search, cudaMajor: Number.parseInt(cudaVersion, 10) })
 }
 
 /** @throws {EmbedError} USAGE */

@@ -7,12 +7,14 @@ import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-
 import { type StartOptions, hasSameModel, startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { createServer } from '../serving/server/create-server.ts'
 import { Credentials } from '../serving/server/security/credentials.ts'
+import { createProfilePlugin } from '../tuning/profiler/server-plugin.ts'
 import { assertTunedFits, readTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
 import { formatPlanProgress } from './plan-progress.ts'
 import { createProgressBar, createProgressLine } from './progress-bar.ts'
+import { findCupti } from './find-cupti.ts'
 import { createReloader } from './reload.ts'
 import { readTunedModel } from './tuned-key.ts'
 
@@ -60,6 +62,10 @@ export const serveCommand: Command = {
       trimNativeHeap()
       return { ...started, config: chosen }
     }
+    if (config.profileAccess === 'admin' && config.apiKey === undefined && config.apiKeysFile === undefined) {
+      const reason = 'profileAccess admin needs a key to ask for: set --api-key or --api-keys-file'
+      throw new EmbedError('CONFIG_INVALID', { reason })
+    }
     // A wrong key file or certificate is told before a model is loaded, not after.
     await Credentials.load(config)
     if (input.flags['tuned'] !== undefined) {
@@ -73,7 +79,13 @@ export const serveCommand: Command = {
     if (first === undefined) return 0
     const host = new PipelineHost(first)
     try {
-      const server = await createServer({ host })
+      const server = await createServer({
+        host,
+        plugins:
+          config.profileAccess === 'off'
+            ? []
+            : [createProfilePlugin({ host, findCupti: () => findCupti(chooseCudaSearch(input)), signal })],
+      })
       const url = await server.listen()
       say(formatStartup(host.current, url))
       if (input.flags['quiet'] !== true) say(await runExample(host.current))

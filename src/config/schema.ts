@@ -211,6 +211,11 @@ export const configSchema = Type.Object(
       'Who may read /docs: those with a key (everyone where no keys are set), everyone, nobody',
       { default: 'key' },
     ),
+    profileAccess: choice(
+      ['off', 'admin'],
+      'Who may start a profile of the running server by POST /admin/profile: nobody, or requests from this machine that bring a key',
+      { default: 'off', needsRestart: true },
+    ),
     metricsAccess: choice(
       ['key', 'open', 'off'],
       'Who may read /metrics: those with a key (everyone where no keys are set), everyone, nobody',

@@ -42,11 +42,15 @@ export interface Server extends AsyncDisposable {
   close(): Promise<number>
 }
 
+/** Adds routes from outside, with the server's own access rules and answers to errors. */
+export type ServerPlugin = (app: FastifyInstance) => void
+
 export interface ServerOptions {
   /** Borrowed: whoever made it disposes it. */
   readonly host: PipelineHost
   /** Shown in /metrics beside the server's own. */
   readonly metricSources?: readonly MetricSource[]
+  readonly plugins?: readonly ServerPlugin[]
   /** Where log lines go. Default stderr. */
   readonly logStream?: { write(line: string): void }
   /** How often changes of the key file and the certificate are looked for. Default 2000. */
@@ -149,6 +153,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     registerCohereRoutes(routes, context)
     registerHealthRoutes(routes, context)
     if (metrics !== undefined) registerMetricsRoutes(routes, metrics)
+    for (const addRoutes of options.plugins ?? []) addRoutes(routes)
     return Promise.resolve()
   })
   // A scope of its own: it takes bodies of every content type.

@@ -40,6 +40,10 @@ const statusByCode: Readonly<Record<ErrorCode, number>> = {
   // nginx's "client closed request": the client is gone, only the log sees it
   REQUEST_CANCELLED: 499,
   SHUTTING_DOWN: 503,
+  PROFILER_BUSY: 409,
+  PROFILING_NOT_PERMITTED: 503,
+  CUPTI_VERSION: 503,
+  LIBRARY_NOT_FOUND: 503,
   ENGINE_FAILED: 500,
   ENGINE_OUT_OF_MEMORY: 500,
   ENGINE_UNAVAILABLE: 503,

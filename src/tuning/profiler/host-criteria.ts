@@ -6,8 +6,8 @@ import { classifyNode, type NodeClass, type NodeProfile } from './node-summary.t
 
 export interface ProfiledEngine {
   readonly precision: string
-  /** Requests under way at once. */
-  readonly clients: number
+  /** Requests under way at once, where the profile sent them. */
+  readonly clients?: number | undefined
 }
 
 /** JavaScript that works half of the time delays every second answer by some of it. */
@@ -100,8 +100,9 @@ const rules: readonly Rule[] = [
   function idleEngine({ engineBusy }, { clients }) {
     if (engineBusy.busyRatio > minUtilisation) return undefined
     const share = 1 - engineBusy.busyRatio
-    const reason = `with ${clients} requests at once the engine has nothing to do ${percent(share)} of the time`
-    return { share, text: 'more requests at once: --clients here, more clients in service', reason }
+    const load = clients === undefined ? 'under this load' : `with ${clients} requests at once`
+    const reason = `${load} the engine has nothing to do ${percent(share)} of the time`
+    return { share, text: 'it could take more requests at once', reason }
   },
 
   function fullMachine(host) {

@@ -2,22 +2,20 @@
 import type { PipelineConfig } from '../../config/pipeline-config.ts'
 import type { EngineInfo } from '../../engines/engine.ts'
 import { EmbedError } from '../../errors.ts'
-import type { GpuActivity } from '../../hardware/gpu/activity.ts'
 import { ActivityRecorder } from '../../hardware/gpu/activity-recorder.ts'
 import type { CudaLibrary } from '../../hardware/machine/cuda-libraries.ts'
 import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
 import { type StartOptions, startPipeline } from '../../serving/pipeline/start-pipeline.ts'
 import type { CountTokens, Workload } from '../measure/workload.ts'
-import { type Advice, adviseGpu } from './advice.ts'
-import { type Criterion, judgeGpu } from './criteria.ts'
-import { cutActivity, type GpuProfile, summariseGpu, toWindow } from './gpu-profile.ts'
-import { adviseHost, judgeHost, judgeNodes } from './host-criteria.ts'
+import { type Assessment, assessProfile } from './assess-profile.ts'
+import type { GpuProfile } from './gpu-profile.ts'
 import { type HostProfile, summariseHost } from './host-profile.ts'
 import { HostRecorder, type HostRecording } from './host-recorder.ts'
 import { type NodeProfile, summariseNodes } from './node-summary.ts'
+import { recordWork, summariseRecorded } from './record-work.ts'
 import type { ProfileRecords } from './records.ts'
 
-export interface EngineProfile {
+export interface EngineProfile extends Assessment {
   readonly engine: Pick<EngineInfo, 'name' | 'runtimeVersion' | 'precision' | 'device'>
   readonly model: string
   readonly workload: string
@@ -27,9 +25,6 @@ export interface EngineProfile {
   readonly gpu?: GpuProfile
   /** Of a CPU's engine, measured on an engine of its own after the rest. */
   readonly nodes?: NodeProfile
-  readonly criteria: readonly Criterion[]
-  /** The one that could win most first. */
-  readonly advice: readonly Advice[]
 }
 
 export interface ProfileOptions {
@@ -66,8 +61,6 @@ export async function profileEngine(config: PipelineConfig, options: ProfileOpti
   const gpu = activity === undefined ? undefined : summariseRecorded(activity, recording)
   const pinned = { ...config, engine: engine.name, precision } as PipelineConfig
   const nodes = isOnGpu(engine) ? undefined : await profileNodes(pinned, workload, recording, options)
-  const judged = { precision, clients }
-  const batch = { precision, tokensPerBatch: host.tokensPerBatch }
   return {
     profile: {
       engine,
@@ -77,19 +70,15 @@ export async function profileEngine(config: PipelineConfig, options: ProfileOpti
       host,
       ...(gpu === undefined ? {} : { gpu }),
       ...(nodes === undefined ? {} : { nodes }),
-      criteria: [
-        ...judgeHost(host),
-        ...(gpu === undefined ? [] : judgeGpu(gpu, batch)),
-        ...(nodes === undefined ? [] : judgeNodes(nodes, judged)),
-      ],
-      advice: [...(gpu === undefined ? [] : adviseGpu(gpu, batch)), ...adviseHost(host, judged, nodes)],
+      ...assessProfile({ precision, clients, host, gpu, nodes }),
     },
     records: { gpu: activity, spans: recording.spans },
     notes,
   }
 }
 
-function isOnGpu({ name }: Pick<EngineInfo, 'name'>): boolean {
+/** Its kernels are what there is to record. */
+export function isOnGpu({ name }: Pick<EngineInfo, 'name'>): boolean {
   return name === 'tensorrt' || name === 'cuda'
 }
 
@@ -110,18 +99,13 @@ async function recordEngine(config: PipelineConfig, options: ProfileOptions) {
   }
   const workload = await options.makeWorkload(toCounter(owned))
   await warmUp(owned, workload, options)
-  if (isOnGpu(engine)) await recorder?.start({ apiCalls: options.apiCalls ?? false })
-  using hostRecorder = new HostRecorder(({ source }) => source === owned)
-  await runRequests(owned, workload, options.iterations, options, 'record')
-  const recording = hostRecorder.stop()
-  const whole = isOnGpu(engine) ? await recorder?.stop() : undefined
-  const activity =
-    whole === undefined ? undefined : cutActivity(whole, recording.startedMs, recording.endedMs)
+  const { recording, activity } = await recordWork({
+    isOurs: ({ source }) => source === owned,
+    recorder: isOnGpu(engine) ? recorder : undefined,
+    apiCalls: options.apiCalls,
+    run: () => runRequests(owned, workload, options.iterations, options, 'record'),
+  })
   return { engine, model: owned.spec.id, workload, recording, activity, notes: startup.notes }
-}
-
-function summariseRecorded(activity: GpuActivity, { startedMs, endedMs }: HostRecording): GpuProfile {
-  return summariseGpu(activity, toWindow(activity, startedMs, endedMs))
 }
 
 /** The same requests one after the other on an engine that measures its nodes. */

@@ -7,8 +7,9 @@ import type { ApiKeys } from './api-keys.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** 'open': everyone; 'docs' and 'metrics': as docsAccess and metricsAccess say. */
-    access?: 'open' | 'docs' | 'metrics'
+    /** 'open': everyone; 'docs' and 'metrics': as docsAccess and metricsAccess say; 'admin': from this machine, with a
+     * key, nobody where no keys are set. */
+    access?: 'open' | 'docs' | 'metrics' | 'admin'
   }
 }
 
@@ -19,7 +20,7 @@ export function registerAccessControl(app: FastifyInstance, context: ServerConte
     if (request.is404) return done()
     const access = accessOf(request, context)
     if (access === 'open' || (access === 'key' && keys.count === 0)) return done()
-    if (access === 'off') {
+    if (access === 'off' || (access === 'admin' && (keys.count === 0 || !isFromThisMachine(request)))) {
       return done(
         new EmbedError('ROUTE_NOT_FOUND', { method: request.method, path: request.url.split('?')[0]! }),
       )
@@ -34,11 +35,19 @@ export function registerAccessControl(app: FastifyInstance, context: ServerConte
   })
 }
 
-function accessOf(request: FastifyRequest, { config }: ServerContext): 'open' | 'key' | 'off' {
+function accessOf(request: FastifyRequest, { config }: ServerContext): 'open' | 'key' | 'off' | 'admin' {
   const { access } = request.routeOptions.config
-  if (access === 'open') return 'open'
+  if (access === 'open' || access === 'admin') return access
   if (access === 'docs') return config.docsAccess
   return access === 'metrics' ? config.metricsAccess : 'key'
+}
+
+/** Straight from a loopback address: what a proxy on this machine forwards comes from elsewhere. */
+function isFromThisMachine({ socket, headers }: FastifyRequest): boolean {
+  const isForwarded = ['forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip'].some(
+    (name) => headers[name] !== undefined,
+  )
+  return !isForwarded && /^(?:::ffff:)?127\.|^::1$/.test(socket.remoteAddress ?? '')
 }
 
 /** One of the keys is there. */
