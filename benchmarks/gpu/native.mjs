@@ -1,6 +1,6 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--pass-tokens 16384] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
+//     [--pass-tokens 16384] [--wait poll|thread] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for, with the memory of the whole GPU after each (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
 // they stay there and are used again; with --cache kernels, algorithms and FP8 weights stay, and a second start is timed). --vectors: ids of texts of several lengths and their vectors go to a file, which
@@ -22,6 +22,7 @@ const { values: flags } = parseArgs({
     precision: { type: 'string', default: 'fp8-rowwise,fp8,bf16' },
     rounds: { type: 'string', default: '50' },
     graphs: { type: 'string', default: '64' },
+    wait: { type: 'string', default: 'poll' },
     'pass-tokens': { type: 'string', default: '16384' },
     work: { type: 'string', default: tmpdir() },
     folder: { type: 'string' },
@@ -113,6 +114,7 @@ async function measureTimes() {
     await attempt(`times at ${precision}`, async () => {
       const options = {
         graphs: Number(flags.graphs),
+        wait: flags.wait,
         maxPassTokens: Number(flags['pass-tokens']),
         warmUpShapes: flags['no-search'] ? [] : workloads,
         ...(flags.cache === undefined
@@ -221,7 +223,7 @@ async function measure(engine, { sequences, tokens }) {
     p50Ms: sorted[sorted.length >> 1],
     p95Ms: sorted[Math.floor(sorted.length * 0.95)],
     textsPerSecond: (sequences * rounds * 1e3) / totalMs,
-    // Waiting for the GPU is polling, so this is near the time itself.
+    // With --wait poll near the time itself.
     cpuMs: cpuUs / rounds / 1e3,
   }
 }

@@ -2,6 +2,7 @@
 import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
 import { DeviceBuffer } from '../../hardware/gpu/device-buffer.ts'
 import type { GpuContext } from '../../hardware/gpu/context.ts'
+import { GpuEvent, type WaitMode } from '../../hardware/gpu/event.ts'
 import { PinnedBuffer } from '../../hardware/gpu/pinned-buffer.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { PackedBatch } from '../engine.ts'
@@ -41,11 +42,14 @@ export class BatchBuffers {
   readonly deviceBytes: number
   readonly #integers: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
   readonly #output: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
+  readonly #end: GpuEvent
+  readonly #wait: WaitMode | undefined
 
   constructor(
     gpu: GpuContext,
-    { maxPassTokens, maxPassSequences, hiddenSize }: PassLimits & { readonly hiddenSize: number },
+    options: PassLimits & { readonly hiddenSize: number; readonly wait: WaitMode | undefined },
   ) {
+    const { maxPassTokens, maxPassSequences, hiddenSize } = options
     const pair = (name: string, bytes: number) => ({
       host: new PinnedBuffer(gpu, name, bytes),
       device: new DeviceBuffer(gpu, name, bytes),
@@ -56,6 +60,8 @@ export class BatchBuffers {
     const pooled = 6 * maxPassSequences + 1
     this.#integers = pair('batch', 4 * (2 * rows + maxPassSequences + 1 + 4 * tiles + pooled) + 7 * 16)
     this.#output = pair('vectors', maxPassSequences * hiddenSize * 4)
+    this.#end = new GpuEvent(gpu, { timing: false })
+    this.#wait = options.wait
     this.deviceBytes = this.#integers.device.bytes + this.#output.device.bytes
   }
 
@@ -112,7 +118,8 @@ export class BatchBuffers {
   /** Waits for the pass. @returns its vectors, a view that the next pass writes over */
   async download(stream: GpuStream, count: number): Promise<Float32Array> {
     stream.copy(this.#output.host, this.#output.device, { bytes: count * 4 })
-    await stream.idle()
+    this.#end.record(stream)
+    await this.#end.done(this.#wait)
     return this.#output.host.float32(count)
   }
 }

@@ -148,6 +148,25 @@ describe.skipIf(!canEmulate)('the native engine, emulated', { timeout: 120_000 }
     }
   })
 
+  it('sleeps on a thread instead of polling where asked', async () => {
+    const spec = await makeBert()
+    const libraries = await openEmulatedLibraries()
+    let sleeps = 0
+    const { cuEventSynchronize } = libraries.cuda
+    const async = async (...args: Parameters<typeof cuEventSynchronize.async>) => {
+      sleeps++
+      return cuEventSynchronize.async(...args)
+    }
+    const cuda = { ...libraries.cuda, cuEventSynchronize: Object.assign(() => undefined, { async }) }
+    await using engine = await openCudaEngine(
+      { spec, precision: 'bf16', wait: 'thread' },
+      { ...libraries, cuda },
+    )
+    const slept = await engine.embed(batch)
+    expect(sleeps).toBe(1)
+    expect(slept.values).toEqual((await embed({ spec, precision: 'bf16' })).values)
+  })
+
   it('records a graph when a shape comes again', async () => {
     const spec = await makeQwen3()
     const libraries = await openEmulatedLibraries()

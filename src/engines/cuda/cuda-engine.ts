@@ -11,6 +11,7 @@ import { type GpuContext, openGpu } from '../../hardware/gpu/context.ts'
 import { DiskCache } from '../../hardware/gpu/disk-cache.ts'
 import type { NativeLibraries } from '../../hardware/machine/native-libraries.ts'
 import { MatmulLibrary, type MatmulPrecision } from '../../hardware/gpu/matmul.ts'
+import type { WaitMode } from '../../hardware/gpu/event.ts'
 import { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { ActivationScales } from '../../model/activation-scales.ts'
 import { readHfConfig } from '../../model/hf-config.ts'
@@ -42,6 +43,8 @@ export interface CudaEngineOptions {
   readonly maxPassTokens?: number | undefined
   /** Most shapes that have a CUDA graph; 0: none. Default 64. */
   readonly graphs?: number | undefined
+  /** How the end of a pass is waited for. Default: poll. */
+  readonly wait?: WaitMode | undefined
   /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
   readonly warmUpShapes?: readonly WarmUpShape[] | undefined
   readonly algorithmCache?: DiskCache | undefined
@@ -128,6 +131,7 @@ export async function openCudaEngine(
       hiddenSize: spec.hiddenSize,
       maxPassTokens,
       maxPassSequences,
+      wait: options.wait,
     })
     const info: EngineInfo = {
       name: 'cuda',

@@ -141,6 +141,7 @@ function createCreator(
         cacheFolder: cacheDir,
         maxPassTokens: config.maxBatchTokens,
         graphs: config.cudaGraphs,
+        wait: config.gpuWait,
         warmUpShapes: warmUpShapes.filter(({ tokens }) => tokens <= spec.maxTokens),
       })
     }

@@ -49,7 +49,7 @@ const enginesByKnob: Partial<Record<ConfigKey, readonly TunedEngine[]>> = {
   enginePerProfile: ['tensorrt'],
   tacticSources: ['tensorrt'],
   workspaceBytes: ['tensorrt'],
-  gpuWait: ['tensorrt'],
+  gpuWait: ['tensorrt', 'cuda'],
   embeddingTable: ['tensorrt'],
   cudaGraphs: ['tensorrt', 'cuda'],
   threads: ['onnx', 'openvino'],

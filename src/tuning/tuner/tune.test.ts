@@ -314,7 +314,7 @@ describe('the search space', () => {
         { engine, precision: 'bf16' },
       ).map(({ key: k }) => k)
     expect(keysFor('tensorrt', 'memory')).toEqual(['cudaGraphs', 'gpuWait', 'embeddingTable'])
-    expect(keysFor('cuda', 'memory')).toEqual(['cudaGraphs'])
+    expect(keysFor('cuda', 'memory')).toEqual(['cudaGraphs', 'gpuWait'])
     expect(keysFor('cuda', 'tactics')).toEqual([])
     expect(keysFor('cuda', 'threads')).toEqual([])
     expect(keysFor('onnx', 'memory')).toEqual([])
