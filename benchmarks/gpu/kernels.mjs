@@ -1,6 +1,9 @@
 // Every kernel of the native engine against its oracle on this GPU, then its time with nothing in the L2 cache.
-//   node benchmarks/gpu/kernels.mjs [--check] [--only REGEXP] [--gpu 0] [--rounds 20] [--cache FOLDER] [--out FILE]
-// --check: only whether they are right. Needs dist/, an NVIDIA driver and NVRTC; with cuBLASLt its products are checked too.
+//   node benchmarks/gpu/kernels.mjs [--check] [--small] [--variants flash-attention] [--only REGEXP] [--gpu 0] [--rounds 20]
+//     [--cache FOLDER] [--out FILE]
+// --check: only whether they are right. --small: only the small shapes; what goes beyond a buffer, within a minute:
+//   compute-sanitizer --tool memcheck --target-processes all node benchmarks/gpu/kernels.mjs --check --small
+// --variants: a kernel as it could be built instead, each way at the shapes that matter. Needs dist/, an NVIDIA driver and NVRTC; with cuBLASLt its products are checked too.
 // A check that breaks the GPU's context or hangs ends its own process only; the rest goes on in the next. Prints a line a
 // check, then one JSON line; exit code 1 when any failed.
 import { spawn } from 'node:child_process'
@@ -8,9 +11,10 @@ import { writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { isPassed, KernelBench } from '../../dist/engines/cuda/checks/kernel-bench.js'
+import { canRun, isPassed, KernelBench } from '../../dist/engines/cuda/checks/kernel-bench.js'
 import { kernelChecks } from '../../dist/engines/cuda/checks/kernel-checks.js'
 import { makeMatmulChecks } from '../../dist/engines/cuda/checks/matmul-checks.js'
+import { makeAttentionVariantChecks } from '../../dist/engines/cuda/kernels/flash-attention.check.js'
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
 import { DeviceBuffer } from '../../dist/hardware/gpu/device-buffer.js'
 import { openNative } from './open-native.mjs'
@@ -18,6 +22,8 @@ import { openNative } from './open-native.mjs'
 const { values: flags } = parseArgs({
   options: {
     check: { type: 'boolean', default: false },
+    small: { type: 'boolean', default: false },
+    variants: { type: 'string' },
     only: { type: 'string', default: '' },
     gpu: { type: 'string', default: '0' },
     rounds: { type: 'string', default: '20' },
@@ -27,13 +33,15 @@ const { values: flags } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 })
+const variantsOf = { 'flash-attention': makeAttentionVariantChecks }
 /** Of one check, compilation and oracle included. */
 const hangMs = 120_000
 
 if (flags.help) {
-  console.log(
-    'node benchmarks/gpu/kernels.mjs [--check] [--only REGEXP] [--gpu 0] [--rounds 20] [--cache FOLDER] [--out FILE]',
-  )
+  console.log('see the head of benchmarks/gpu/kernels.mjs')
+} else if (flags.variants !== undefined && !Object.hasOwn(variantsOf, flags.variants)) {
+  console.log(`no variants of '${flags.variants}': there are those of ${Object.keys(variantsOf).join(', ')}`)
+  process.exitCode = 2
 } else if (flags.from === undefined) await superviseChecks()
 else await runChecks(Number(flags.from))
 
@@ -42,7 +50,9 @@ async function runChecks(from) {
   const { gpu, compiler, matmul, machine } = await openNative(flags)
   const loader = new KernelLoader(gpu, compiler)
   const all = [...(matmul === undefined ? [] : makeMatmulChecks(matmul)), ...kernelChecks]
-  const checks = all.filter(({ name }) => new RegExp(flags.only).test(name))
+  const checks = (flags.variants === undefined ? all : variantsOf[flags.variants]()).filter(
+    ({ name, size }) => new RegExp(flags.only).test(name) && (size === 'small' || !flags.small),
+  )
   const { major, minor } = gpu.device.computeCapability
   report({
     machine,
@@ -52,8 +62,9 @@ async function runChecks(from) {
   for (const [index, check] of checks.entries()) {
     if (index < from) continue
     report({ started: index, name: check.name })
-    if (check.minArchitecture > major * 10 + minor) {
-      report({ index, name: check.name, skipped: `needs sm_${check.minArchitecture}` })
+    if (!canRun(check, major * 10 + minor)) {
+      const { name, onlyArchitecture, minArchitecture } = check
+      report({ index, name, skipped: `is for sm_${onlyArchitecture ?? minArchitecture}` })
       continue
     }
     let bench

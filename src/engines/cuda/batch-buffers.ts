@@ -7,7 +7,7 @@ import { PinnedBuffer } from '../../hardware/gpu/pinned-buffer.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { PackedBatch } from '../engine.ts'
 import type { ForwardPass, GpuBatch } from './forward-pass.ts'
-import { attentionTile, makeAttentionTiles } from './kernels/flash-attention.ts'
+import { makeAttentionTiles } from './kernels/flash-attention.ts'
 import { roundRows } from './linear-layers.ts'
 import { planPooled } from './pooled-rows.ts'
 
@@ -47,16 +47,20 @@ export class BatchBuffers {
 
   constructor(
     gpu: GpuContext,
-    options: PassLimits & { readonly hiddenSize: number; readonly wait: WaitMode | undefined },
+    options: PassLimits & {
+      readonly hiddenSize: number
+      readonly attentionQueries: number
+      readonly wait: WaitMode | undefined
+    },
   ) {
-    const { maxPassTokens, maxPassSequences, hiddenSize } = options
+    const { maxPassTokens, maxPassSequences, hiddenSize, attentionQueries } = options
     const pair = (name: string, bytes: number) => ({
       host: new PinnedBuffer(gpu, name, bytes),
       device: new DeviceBuffer(gpu, name, bytes),
     })
     // Ids and positions of each token, lengths, four integers a tile, each part rounded up to 16 bytes.
     const rows = roundRows(maxPassTokens)
-    const tiles = Math.ceil(rows / attentionTile) + maxPassSequences
+    const tiles = Math.ceil(rows / attentionQueries) + maxPassSequences
     const pooled = 6 * maxPassSequences + 1
     this.#integers = pair('batch', 4 * (2 * rows + maxPassSequences + 1 + 4 * tiles + pooled) + 7 * 16)
     this.#output = pair('vectors', maxPassSequences * hiddenSize * 4)
@@ -82,11 +86,12 @@ export class BatchBuffers {
     const ids = batch.inputIds.subarray(begin, batch.cumulativeLengths[end])
     const rows = roundRows(ids.length)
     // As many tiles as any batch of this shape can have.
-    const tileCount = Math.ceil(rows / attentionTile) + end - first
-    const tiles = makeAttentionTiles(cumulativeLengths, { isCausal: forward.isCausal, tileCount })
+    const { isCausal, attentionQueries: queries } = forward
+    const tileCount = Math.ceil(rows / queries) + end - first
+    const tiles = makeAttentionTiles(cumulativeLengths, { isCausal, queries, tileCount })
     const positions = countPositions(cumulativeLengths, forward.firstPosition)
     const { pooledToken } = forward
-    const pooled = pooledToken === undefined ? undefined : planPooled(cumulativeLengths, pooledToken)
+    const pooled = pooledToken === undefined ? undefined : planPooled(cumulativeLengths, pooledToken, queries)
     const ofPooled = pooled === undefined ? [] : [pooled.rows, pooled.tiles, pooled.cumulativeLengths]
     const parts = [padTo(rows, ids), padTo(rows, positions), cumulativeLengths, tiles, ...ofPooled]
     const { host, device } = this.#integers

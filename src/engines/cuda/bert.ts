@@ -8,6 +8,7 @@ import type { LinearWeights } from './gpu-weights.ts'
 import { loadEmbedding } from './kernels/embedding.ts'
 import { loadFlashAttention } from './kernels/flash-attention.ts'
 import { loadGelu } from './kernels/gelu.ts'
+import { bertAttention } from './kernels/kernel-set.ts'
 import { loadPooling } from './kernels/pooling.ts'
 import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualLayernorm } from './kernels/residual-layernorm.ts'
@@ -43,12 +44,16 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
   const ofHidden = { rowSize: hiddenSize, output: precision }
   const embedding = await loadEmbedding(loader, { ...ofHidden, layernorm: { epsilon } })
   const heads = { heads: headCount, kvHeads: headCount, headSize }
-  const attention = await loadFlashAttention(loader, { ...heads, isCausal: false })
-  const quantizer = await loadQuantizeRows(loader, {
-    rowSize: attentionSize,
-    output: precision,
-    source: 'bf16',
-  })
+  const attention = await loadFlashAttention(loader, bertAttention(heads, precision))
+  // With a scale that is given, attention writes what the product reads; a scale a row is known when all heads are done.
+  const isRowwise = precision === 'fp8-rowwise'
+  const quantizer = isRowwise
+    ? await loadQuantizeRows(loader, {
+        rowSize: attentionSize,
+        output: precision,
+        source: 'bf16',
+      })
+    : undefined
   const layernorm = await loadResidualLayernorm(loader, { ...ofHidden, epsilon })
   const gelu = await loadGelu(loader, {
     rowSize: intermediateSize,
@@ -95,10 +100,14 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
     }
   }
 
-  const all = (rows: number): RemainingRows => ({ rows, hidden: hidden.handle, attended })
+  const all = (rows: number): RemainingRows => ({
+    rows,
+    hidden: hidden.handle,
+    attended: isRowwise ? attended : layers[0]!.denseInput.values,
+  })
   const pooled = await loadPooledRows(context, activations, {
     hiddenSize,
-    attentionBytes: attentionSize * 2,
+    attentionBytes: attentionSize * (precision === 'fp8' ? 1 : 2),
     room: qkv,
   })
   const qkvCallOf = (layer: Layer, rows: number): LinearCall => ({
@@ -112,8 +121,9 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
   /** The products after the attention, in order; GELU adds the bias of the second, in f32. */
   const callsOf = (layer: Layer, of: RemainingRows): readonly [LinearCall, LinearCall, LinearCall] => {
     const { rows } = of
+    const denseInput = isRowwise ? layer.denseInput : { ...layer.denseInput, values: of.attended }
     return [
-      { rows, input: from(layer.denseInput, of.attended), output: delta },
+      { rows, input: denseInput, output: delta },
       { rows, input: from(layer.upInput, of.hidden), output: raised, withBias: false },
       { rows, input: layer.downInput, output: delta },
     ]
@@ -126,8 +136,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
   ): void => {
     const { rows, hidden: residual } = of
     const [denseCall, upCall, downCall] = callsOf(layer, of)
-    if (precision !== 'bf16')
-      quantizer.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
+    quantizer?.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
     linear.launch(stream, layer.dense, denseCall)
     const attentionNorm = { ...layer.attentionNorm, ...toRowOutput(upCall.input) }
     layernorm(stream, { rows, hidden: residual, delta, ...attentionNorm })
@@ -141,6 +150,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
   return {
     isCausal: false,
     activationBytes: activations.bytes,
+    attentionQueries: attention.queries,
     firstPosition: (shape.positionsAfterPadTokenId ?? -1) + 1,
     pooledToken: pooledTokenOf(pooling),
     products: (batch) => {
@@ -170,11 +180,15 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
       let remaining = all(rows)
       for (const [i, layer] of layers.entries()) {
         linear.launch(stream, layer.qkv, qkvCallOf(layer, rows))
-        if (isPooledEarly && layer === layers.at(-1)) {
-          const ofPooled = { tiles: batch.pooled!.tiles, tileCount: batch.sequences }
-          attention(stream, { qkv, output: attended, ...ofPooled })
-          remaining = pooled.gather(stream, batch, remaining)
-        } else attention(stream, { qkv, output: attended, tiles: batch.tiles, tileCount: batch.tileCount })
+        const isLast = isPooledEarly && layer === layers.at(-1)
+        attention.launch(stream, {
+          qkv,
+          ...toRowOutput({ ...layer.denseInput, values: remaining.attended }),
+          ...(isLast
+            ? { tiles: batch.pooled!.tiles, tileCount: batch.sequences }
+            : { tiles: batch.tiles, tileCount: batch.tileCount }),
+        })
+        if (isLast) remaining = pooled.gather(stream, batch, remaining)
         enqueueAfterAttention(stream, layer, { of: remaining, next: layers[i + 1] ?? layer })
       }
       pool(stream, {

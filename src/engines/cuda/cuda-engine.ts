@@ -131,6 +131,7 @@ export async function openCudaEngine(
       hiddenSize: spec.hiddenSize,
       maxPassTokens,
       maxPassSequences,
+      attentionQueries: forward.attentionQueries,
       wait: options.wait,
     })
     const info: EngineInfo = {

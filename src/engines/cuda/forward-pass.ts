@@ -42,6 +42,8 @@ export interface PooledBatch {
 
 export interface ForwardPass {
   readonly isCausal: boolean
+  /** Queries of a block of its attention. */
+  readonly attentionQueries: number
   /** Of the buffers between the layers. */
   readonly activationBytes: number
   /** Of a sequence's first token. */

@@ -3,7 +3,6 @@ import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { Pooling } from '../../model/spec.ts'
 import type { Activations, ForwardContext, GpuBatch } from './forward-pass.ts'
-import { attentionTile } from './kernels/flash-attention.ts'
 import { loadGatherRows } from './kernels/gather-rows.ts'
 import { roundRows } from './linear-layers.ts'
 
@@ -24,7 +23,12 @@ export interface PooledPlan {
   readonly cumulativeLengths: Int32Array
 }
 
-export function planPooled(cumulativeLengths: Int32Array, token: 'first' | 'last'): PooledPlan {
+/** @param queries of a block of the attention */
+export function planPooled(
+  cumulativeLengths: Int32Array,
+  token: 'first' | 'last',
+  queries: number,
+): PooledPlan {
   const sequences = cumulativeLengths.length - 1
   const rows = new Int32Array(sequences)
   const tiles = new Int32Array(sequences * 4)
@@ -33,7 +37,7 @@ export function planPooled(cumulativeLengths: Int32Array, token: 'first' | 'last
     const length = cumulativeLengths[i + 1]! - begin
     const query = token === 'first' ? 0 : length - 1
     rows[i] = begin + query
-    tiles.set([begin, length, query - (query % attentionTile)], i * 4)
+    tiles.set([begin, length, query - (query % queries)], i * 4)
   }
   return { rows, tiles, cumulativeLengths: Int32Array.from({ length: sequences + 1 }, (_, i) => i) }
 }

@@ -7,6 +7,7 @@ import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from 
 import type { LinearWeights } from './gpu-weights.ts'
 import { loadEmbedding } from './kernels/embedding.ts'
 import { loadFlashAttention } from './kernels/flash-attention.ts'
+import { qwen3Attention } from './kernels/kernel-set.ts'
 import { loadPooling } from './kernels/pooling.ts'
 import { loadQkNormRope, makeRotation } from './kernels/qk-norm-rope.ts'
 import { loadQuantizeRows } from './kernels/quantize-rows.ts'
@@ -54,13 +55,17 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     epsilon,
     withDelta: false,
   })
-  const rope = await loadQkNormRope(loader, { ...heads, norm: { epsilon } })
-  const attention = await loadFlashAttention(loader, { ...heads, isCausal: true })
-  const quantizer = await loadQuantizeRows(loader, {
-    rowSize: attentionSize,
-    output: precision,
-    source: 'bf16',
-  })
+  const rope = await loadQkNormRope(loader, { ...heads, norm: { epsilon }, keysOnly: true })
+  const attention = await loadFlashAttention(loader, qwen3Attention({ ...heads, epsilon }, precision))
+  // With a scale that is given, attention writes what the product reads; a scale a row is known when all heads are done.
+  const isRowwise = precision === 'fp8-rowwise'
+  const quantizer = isRowwise
+    ? await loadQuantizeRows(loader, {
+        rowSize: attentionSize,
+        output: precision,
+        source: 'bf16',
+      })
+    : undefined
   const swiglu = await loadSwiglu(loader, { rowSize: intermediateSize, output: precision })
   const pool = await loadPooling(loader, { rowSize: hiddenSize, pooling, rmsNorm: { epsilon } })
 
@@ -124,10 +129,14 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     }
   }
 
-  const all = (rows: number): RemainingRows => ({ rows, hidden: hidden.handle, attended })
+  const all = (rows: number): RemainingRows => ({
+    rows,
+    hidden: hidden.handle,
+    attended: isRowwise ? attended : layers[0]!.denseInput.values,
+  })
   const pooled = await loadPooledRows(context, activations, {
     hiddenSize,
-    attentionBytes: attentionSize * 2,
+    attentionBytes: attentionSize * (precision === 'fp8' ? 1 : 2),
     room: qkv,
   })
   const qkvCallOf = (layer: Layer, rows: number): LinearCall => ({
@@ -138,7 +147,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   /** The products after the attention, in order. */
   const callsOf = (layer: Layer, of: RemainingRows): readonly [LinearCall, LinearCall, LinearCall] => {
     const { rows, hidden: output } = of
-    const denseInput = precision === 'bf16' ? { ...layer.denseInput, values: of.attended } : layer.denseInput
+    const denseInput = isRowwise ? layer.denseInput : { ...layer.denseInput, values: of.attended }
     return [
       { rows, input: denseInput, output, accumulate: true },
       { rows, input: layer.gateUpInput, output: gateUp },
@@ -148,8 +157,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   const enqueueAfterAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
     const { rows, hidden: residual } = of
     const [denseCall, gateUpCall, downCall] = callsOf(layer, of)
-    if (precision !== 'bf16')
-      quantizer.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
+    quantizer?.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
     linear.launch(stream, layer.dense, denseCall)
     rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
     linear.launch(stream, layer.gateUp, gateUpCall)
@@ -160,6 +168,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   return {
     isCausal: true,
     activationBytes: activations.bytes,
+    attentionQueries: attention.queries,
     firstPosition: 0,
     pooledToken: pooledTokenOf(pooling),
     products: (batch) => {
@@ -183,12 +192,17 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
         const residual = remaining.hidden
         rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
         linear.launch(stream, layer.qkv, qkvCallOf(layer, rows))
-        rope(stream, { rows, qkv, positions, rotation, queryGamma, keyGamma })
-        if (isPooledEarly && layer === layers.at(-1)) {
-          const ofPooled = { tiles: batch.pooled!.tiles, tileCount: batch.sequences }
-          attention(stream, { qkv, output: attended, ...ofPooled })
-          remaining = pooled.gather(stream, batch, remaining)
-        } else attention(stream, { qkv, output: attended, tiles, tileCount })
+        rope(stream, { rows, qkv, positions, rotation, keyGamma })
+        const isLast = isPooledEarly && layer === layers.at(-1)
+        attention.launch(stream, {
+          qkv,
+          positions,
+          rotation,
+          queryGamma,
+          ...toRowOutput({ ...layer.denseInput, values: remaining.attended }),
+          ...(isLast ? { tiles: batch.pooled!.tiles, tileCount: batch.sequences } : { tiles, tileCount }),
+        })
+        if (isLast) remaining = pooled.gather(stream, batch, remaining)
         enqueueAfterAttention(stream, layer, remaining)
       }
       pool(stream, {

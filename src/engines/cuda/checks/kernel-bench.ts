@@ -11,6 +11,8 @@ export interface KernelCheck {
   /** Small: in emulation too. Real: the shapes of Qwen3-Embedding-4B, to be timed. */
   readonly size: 'small' | 'real'
   readonly minArchitecture: number
+  /** That one alone. */
+  readonly onlyArchitecture?: number
   run(bench: KernelBench): Promise<void>
 }
 
@@ -132,6 +134,14 @@ export class KernelBench implements Disposable {
     for (const buffer of this.#buffers) buffer[Symbol.dispose]()
     this.stream[Symbol.dispose]()
   }
+}
+
+/** @param chip of the GPU: 90 is sm_90 */
+export function canRun(
+  { minArchitecture, onlyArchitecture }: Pick<KernelCheck, 'minArchitecture' | 'onlyArchitecture'>,
+  chip: number,
+): boolean {
+  return onlyArchitecture === undefined ? chip >= minArchitecture : chip === onlyArchitecture
 }
 
 /** Whether every value was within its tolerance, none NaN, and anything was compared at all. */

@@ -74,7 +74,7 @@ it('makes the angles of a rotation', () => {
 
 it('gives attention its tiles, those with most keys first, and the rest no work', () => {
   const lengths = Int32Array.of(0, 65, 66, 266)
-  expect([...makeAttentionTiles(lengths, { isCausal: true, tileCount: 8 })]).toEqual(
+  expect([...makeAttentionTiles(lengths, { isCausal: true, queries: 64, tileCount: 8 })]).toEqual(
     [
       [66, 200, 192, 0],
       [66, 200, 128, 0],
@@ -86,10 +86,10 @@ it('gives attention its tiles, those with most keys first, and the rest no work'
       [0, 0, 0, 0],
     ].flat(),
   )
-  const both = makeAttentionTiles(lengths, { isCausal: false })
+  const both = makeAttentionTiles(lengths, { isCausal: false, queries: 64 })
   expect(both.length).toBe(7 * 4)
   expect([...both.subarray(0, 4)]).toEqual([66, 200, 0, 0])
-  expect(thrownBy(() => makeAttentionTiles(lengths, { isCausal: true, tileCount: 6 })).message).toContain(
-    '7 attention tiles, room for 6',
-  )
+  expect(
+    thrownBy(() => makeAttentionTiles(lengths, { isCausal: true, queries: 64, tileCount: 6 })).message,
+  ).toContain('7 attention tiles, room for 6')
 })

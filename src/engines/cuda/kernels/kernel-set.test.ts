@@ -6,7 +6,10 @@ import { KernelCompiler } from '../../../hardware/gpu/compiler.ts'
 import { DiskCache } from '../../../hardware/gpu/disk-cache.ts'
 import { type MatmulPrecision, matmulPrecisions } from '../../../hardware/gpu/matmul.ts'
 import { kernelFiles, type KernelVariant, readKernelSource } from './kernel-loader.ts'
+import { attentionTunings } from './flash-attention.check.ts'
+import { flashAttentionVariant } from './flash-attention.ts'
 import { bertKernels, qwen3Kernels } from './kernel-set.ts'
+import { qkNormRopeVariant } from './qk-norm-rope.ts'
 import { quantizeRowsVariant } from './quantize-rows.ts'
 import { residualRmsnormVariant } from './residual-rmsnorm.ts'
 
@@ -63,6 +66,14 @@ describe.skipIf(realNvrtc === undefined)('the kernels, compiled by NVRTC', () =>
     })
   }
 
+  it('sm_90a has every way to build attention', { timeout: 120_000 }, async () => {
+    for (const tuning of Object.values(attentionTunings)) {
+      const options = { ...qwen4b, isCausal: true, rope: { epsilon: 1e-6 }, output: 'fp8', tuning } as const
+      const image = await compile(flashAttentionVariant(options), 'sm_90a')
+      expect(Buffer.from(image).toString('latin1')).toContain('.text.flash_attention')
+    }
+  })
+
   it('every file is in a set', () => {
     const used = new Set(matmulPrecisions.flatMap(setFor).map(({ file }) => file))
     expect(used).toEqual(new Set(kernelFiles))
@@ -72,6 +83,7 @@ describe.skipIf(realNvrtc === undefined)('the kernels, compiled by NVRTC', () =>
     const shape = { rowSize: 2560, output: 'fp8' } as const
     for (const variant of [
       residualRmsnormVariant({ ...shape, epsilon: 1e-6, withDelta: true }),
+      qkNormRopeVariant({ ...qwen4b, norm: { epsilon: 1e-6 } }),
       quantizeRowsVariant({ ...shape, source: 'fp16' }),
       quantizeRowsVariant({ ...shape, source: 'fp32' }),
     ]) {

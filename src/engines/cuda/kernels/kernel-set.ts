@@ -1,7 +1,7 @@
 /** The kernels that a model needs, all of them: what is compiled when it is loaded. */
 import type { MatmulPrecision } from '../../../hardware/gpu/matmul.ts'
 import { embeddingVariant } from './embedding.ts'
-import { flashAttentionVariant } from './flash-attention.ts'
+import { type FlashAttentionOptions, flashAttentionVariant } from './flash-attention.ts'
 import { gatherRowsVariant } from './gather-rows.ts'
 import { geluVariant } from './gelu.ts'
 import type { KernelVariant } from './kernel-loader.ts'
@@ -23,13 +23,36 @@ export function qwen3Kernels(shape: TransformerShape, output: MatmulPrecision): 
   const ofHidden = { rowSize: hiddenSize, output }
   return [
     residualRmsnormVariant({ ...ofHidden, epsilon, withDelta: false }),
-    qkNormRopeVariant({ ...shape, norm: { epsilon } }),
-    flashAttentionVariant({ ...shape, isCausal: true }),
+    qkNormRopeVariant({ ...shape, norm: { epsilon }, keysOnly: true }),
+    flashAttentionVariant(qwen3Attention(shape, output)),
     swigluVariant({ rowSize: intermediateSize, output }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'last-token', rmsNorm: { epsilon } }),
-    gatherRowsVariant({ firstBytes: hiddenSize * 2, secondBytes: heads * headSize * 2 }),
+    gatherRowsVariant({
+      firstBytes: hiddenSize * 2,
+      secondBytes: heads * headSize * (output === 'fp8' ? 1 : 2),
+    }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
   ]
+}
+
+/** Where the scale of what comes out is known, that is quantised on its way out; queries are rotated on their way in. */
+export function qwen3Attention(
+  { heads, kvHeads, headSize, epsilon }: HeadShape & { readonly epsilon: number },
+  output: MatmulPrecision,
+): FlashAttentionOptions {
+  return { heads, kvHeads, headSize, isCausal: true, rope: { epsilon }, output: formOf(output) }
+}
+
+/** The same, without rotation. */
+export function bertAttention(
+  { heads, kvHeads, headSize }: HeadShape,
+  output: MatmulPrecision,
+): FlashAttentionOptions {
+  return { heads, kvHeads, headSize, isCausal: false, output: formOf(output) }
+}
+
+function formOf(output: MatmulPrecision): 'bf16' | 'fp8' {
+  return output === 'fp8' ? 'fp8' : 'bf16'
 }
 
 export function bertKernels(shape: TransformerShape, output: MatmulPrecision): KernelVariant[] {
@@ -37,12 +60,15 @@ export function bertKernels(shape: TransformerShape, output: MatmulPrecision): K
   const ofHidden = { rowSize: hiddenSize, output }
   return [
     embeddingVariant({ ...ofHidden, layernorm: { epsilon } }),
-    flashAttentionVariant({ ...shape, isCausal: false }),
+    flashAttentionVariant(bertAttention(shape, output)),
     residualLayernormVariant({ ...ofHidden, epsilon }),
     geluVariant({ rowSize: intermediateSize, output, approximate: false }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'mean' }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'cls' }),
-    gatherRowsVariant({ firstBytes: hiddenSize * 2, secondBytes: heads * headSize * 2 }),
+    gatherRowsVariant({
+      firstBytes: hiddenSize * 2,
+      secondBytes: heads * headSize * (output === 'fp8' ? 1 : 2),
+    }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
   ]
 }

@@ -12,14 +12,17 @@ export const qkNormRopeChecks: readonly KernelCheck[] = [
   check(3, { heads: 3, kvHeads: 1, headSize: 64 }),
   check(3, { heads: 2, kvHeads: 2, headSize: 32, norm: { epsilon } }),
   check(2, { heads: 2, kvHeads: 1, headSize: 256, norm: { epsilon } }),
+  check(3, { heads: 4, kvHeads: 2, headSize: 128, norm: { epsilon }, keysOnly: true }),
+  check(16_384, { heads: 32, kvHeads: 8, headSize: 128, norm: { epsilon }, keysOnly: true }),
   check(16_384, { heads: 32, kvHeads: 8, headSize: 128, norm: { epsilon } }),
 ]
 
 function check(rows: number, options: QkNormRopeOptions): KernelCheck {
-  const { heads, kvHeads, headSize, norm } = options
+  const { heads, kvHeads, headSize, norm, keysOnly = false } = options
+  const first = keysOnly ? heads : 0
   const rowSize = (heads + 2 * kvHeads) * headSize
   return {
-    name: `qk_norm_rope ${rows} x (${heads} + ${kvHeads}) x ${headSize}${norm === undefined ? ' without norm' : ''}`,
+    name: `qk_norm_rope ${rows} x (${heads - first} + ${kvHeads}) x ${headSize}${norm === undefined ? ' without norm' : ''}`,
     size: rows > 64 ? 'real' : 'small',
     minArchitecture: qkNormRopeVariant(options).minArchitecture,
     run: async (bench) => {
@@ -44,19 +47,19 @@ function check(rows: number, options: QkNormRopeOptions): KernelCheck {
       for (let start = 0; start < expected.length; start += headSize) {
         const head = Math.floor((start % rowSize) / headSize)
         // Value heads stay.
-        if (head >= heads + kvHeads) continue
+        if (head < first || head >= heads + kvHeads) continue
         const gamma = norm === undefined ? undefined : gammas[head < heads ? 0 : 1]
         rotate(expected.subarray(start, start + headSize), positions[Math.floor(start / rowSize)]!, gamma)
       }
       const after = fromBf16(await bench.download(args.qkv, new Uint16Array(rows * rowSize)))
       bench.compare('qkv', after, expected, { ...bf16Tolerance, absolute: 4e-3 })
-      await bench.measure(run, { bytes: rows * (heads + kvHeads) * headSize * 4 })
+      await bench.measure(run, { bytes: rows * (heads - first + kvHeads) * headSize * 4 })
     },
   }
 }
 
 /** One head in place, in f64. */
-function rotate(head: Float64Array, position: number, gamma: Float32Array | undefined): void {
+export function rotate(head: Float64Array, position: number, gamma: Float32Array | undefined): void {
   const half = head.length / 2
   if (gamma !== undefined) {
     const sum = head.reduce((total, value) => total + value * value, 0)

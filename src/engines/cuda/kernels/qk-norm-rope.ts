@@ -14,6 +14,8 @@ export interface HeadShape {
 export interface QkNormRopeOptions extends HeadShape {
   /** RMSNorm over each head first, as Qwen3 has it. */
   readonly norm?: { readonly epsilon: number }
+  /** Queries stay as they are. */
+  readonly keysOnly?: boolean
 }
 
 export interface QkNormRopeArguments {
@@ -32,7 +34,8 @@ export interface QkNormRopeArguments {
 
 const warps = 4
 
-export function qkNormRopeVariant({ heads, kvHeads, headSize, norm }: QkNormRopeOptions): KernelVariant {
+export function qkNormRopeVariant(options: QkNormRopeOptions): KernelVariant {
+  const { heads, kvHeads, headSize, norm, keysOnly = false } = options
   return {
     file: 'qk_norm_rope',
     defines: {
@@ -41,6 +44,7 @@ export function qkNormRopeVariant({ heads, kvHeads, headSize, norm }: QkNormRope
       HEAD_SIZE: headSize,
       WARPS: warps,
       WITH_NORM: Number(norm !== undefined),
+      FIRST_HEAD: keysOnly ? heads : 0,
     },
     minArchitecture: 80,
   }
@@ -53,7 +57,7 @@ export async function loadQkNormRope(
 ): Promise<(stream: GpuStream, args: QkNormRopeArguments) => void> {
   const kernel = (await loader.load(qkNormRopeVariant(options))).kernel('qk_norm_rope')
   const values = new KernelArguments(['pointer', 'pointer', 'pointer', 'pointer', 'pointer', 'f32', 'i32'])
-  const headsOfRow = options.heads + options.kvHeads
+  const headsOfRow = (options.keysOnly === true ? 0 : options.heads) + options.kvHeads
   const epsilon = options.norm?.epsilon ?? 0
   return (stream, { rows, qkv, positions, rotation, queryGamma = noPointer, keyGamma = noPointer }) =>
     kernel.launch(

@@ -1,11 +1,11 @@
-// Query and key heads, in place: RMSNorm over the head (WITH_NORM), then rotation by position.
+// Query and key heads, in place, or keys alone (FIRST_HEAD): RMSNorm over the head (WITH_NORM), then rotation by position.
 //   qkv bf16 [rows, (HEADS + 2 * KV_HEADS) * HEAD_SIZE]: query heads, key heads, value heads; the latter stay as they are;
 //   positions i32 [rows]; rotation f32 [positions, HEAD_SIZE / 2, 2]: cosine, sine; query_gamma, key_gamma bf16 [HEAD_SIZE].
 //   Grid: a warp a head, WARPS heads a block. Bound by memory. arXiv:2104.09864; the pair of i is i + HEAD_SIZE / 2
 #include "ptx.cuh"
 
 using bf16 = unsigned short;
-constexpr int ROTATED_HEADS = HEADS + KV_HEADS;
+constexpr int ROTATED_HEADS = HEADS + KV_HEADS - FIRST_HEAD;
 constexpr int ROW = (HEADS + 2 * KV_HEADS) * HEAD_SIZE;
 // Each lane holds pairs of neighbours of the first half, and their partners of the second.
 constexpr int PAIRS = HEAD_SIZE / 2 / 2;
@@ -21,7 +21,7 @@ extern "C" __global__ __launch_bounds__(WARPS * 32) void qk_norm_rope(
   const long long task = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const long long row = task / ROTATED_HEADS;
-  const int head = (int)(task % ROTATED_HEADS);
+  const int head = FIRST_HEAD + (int)(task % ROTATED_HEADS);
   // All lanes of a warp have the same task.
   if (row >= rows) return;
   bf16 *values = qkv + row * ROW + head * HEAD_SIZE;
