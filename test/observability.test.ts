@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { type Metric, Registry } from 'prom-client'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { createGpuMetrics } from '../src/cli/gpu-metrics.ts'
 import { tensorrtMetrics } from '../src/engines/tensorrt/tensorrt-metrics.ts'
 import { errorCodes } from '../src/errors.ts'
 import type { GpuContext } from '../src/hardware/gpu/context.ts'
@@ -26,6 +27,14 @@ const ofTensorrt = tensorrtMetrics(
   {} as Parameters<typeof tensorrtMetrics>[1],
 ).map(({ name, type, help, labelNames }) => ({ name, type, help, labelNames }))
 
+/** What `serve` adds where there are GPUs. */
+const ofGpus = createGpuMetrics({ read: () => [] }).map(({ name, type, help, labelNames }) => ({
+  name,
+  type,
+  help,
+  labelNames,
+}))
+
 let ours: readonly KnownMetric[]
 /** Every sample name (with _bucket, _sum, _count) and its labels. */
 let labelsBySample: ReadonlyMap<string, readonly string[]>
@@ -34,7 +43,7 @@ beforeAll(() => {
   const registry = new Registry()
   const averages = { batchSize: new SlidingMean(), latencyMs: new SlidingMean() }
   createAkidbMetrics(registry, {} as ServerContext, averages)
-  ours = [...listMetrics(registry), ...ofTensorrt]
+  ours = [...listMetrics(registry), ...ofTensorrt, ...ofGpus]
   labelsBySample = new Map(
     [...ours, ...listMetrics(getProcessRegistry())].flatMap(({ name, type, labelNames }) =>
       type === 'histogram'

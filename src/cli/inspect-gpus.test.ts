@@ -51,13 +51,26 @@ describe.skipIf(!canCompile)('doctor on a machine with GPUs, from C', () => {
       ['note', 'cupti'],
     ])
     expect(findings[0]!.text).toBe(
-      'Fake 0, sm_750760, 160 multiprocessors at 1755 of 0.13 MHz; 192.0 GiB shared with the CPU, 100.0 free; memory 0.36 MHz, 370 bit',
+      'Fake 0, sm_750760, 160 multiprocessors at 1755 of 0.13 MHz; 192.0 GiB shared with the CPU, 100.0 free; memory 0.36 MHz, 370 bit; 93 % busy, 612 of 700 W, 64 °C',
     )
+    expect(findings[1]!.text).not.toContain('busy')
     expect(findings[2]!.text).toBe(`1, up to CUDA 13.0, ${join(root, 'libcuda.so.1')}`)
     expect(findings[4]!.text).toBe(`10.6.0 in ${join(root, 'libnvinfer.so.10.6.0')}`)
     expect(findings[6]).toMatchObject({
       text: `not found; searched ${root}`,
       fix: "pip install nvidia-cublas, or apt install libcublas-13-0 from NVIDIA's CUDA repository",
+    })
+  })
+
+  it('names heat and a weak power supply, not what a driver does by itself', async () => {
+    const nvml = loadLibrary(join(root, 'libnvidia-ml.so.1'))
+    nvml.declare<[number], void>('void fake_throttle(unsigned long long reasons)')(0x1 | 0x4 | 0x40 | 0x80)
+    const findings = await inspectGpusWith({ systemFolders: [root], isJetson: false }, true)
+    expect(findings[1]).toEqual({
+      level: 'note',
+      subject: 'gpu 0 clock',
+      text: 'its clock is held back now: hardware thermal limit, power brake',
+      fix: 'look after cooling and power supply before anything is measured',
     })
   })
 

@@ -6,6 +6,8 @@ import {
   cudaLibraryNames,
   findCudaLibrary,
 } from '../hardware/machine/cuda-libraries.ts'
+import { GpuMonitor } from '../hardware/machine/gpu-monitor.ts'
+import { type GpuSample, troublingReasons } from '../hardware/machine/gpu-sample.ts'
 import { type Gpu, hasNvidiaDevice, readGpus } from '../hardware/machine/gpu.ts'
 import type { CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
@@ -29,9 +31,15 @@ export async function inspectGpusWith(search: CudaSearchOptions, hasDevice: bool
   try {
     const { cudaVersion, gpus } = await readGpus({ cuda: path, nvml: nvml.found?.path })
     const cudaMajor = Number.parseInt(cudaVersion, 10)
+    using monitor = new GpuMonitor({ nvmlPath: nvml.found?.path })
+    const samples = monitor.read()
     const libraries = cudaLibraryNames.filter((name) => name !== 'libcuda')
     return [
-      ...gpus.map(describeGpu),
+      ...gpus.flatMap((gpu) => {
+        // A Jetson has one GPU.
+        const sample = samples.find(({ uuid }) => uuid === gpu.uuid || uuid === 'jetson')
+        return [describeGpu(gpu, sample), ...tellTrouble(gpu, sample)]
+      }),
       { level: 'ok', subject: 'nvidia driver', text: `${version}, up to CUDA ${cudaVersion}, ${path}` },
       ...libraries.map((name) => describeLibrary(findCudaLibrary(name, { ...search, cudaMajor }))),
     ]
@@ -41,7 +49,7 @@ export async function inspectGpusWith(search: CudaSearchOptions, hasDevice: bool
   }
 }
 
-function describeGpu(gpu: Gpu): Finding {
+function describeGpu(gpu: Gpu, sample: GpuSample | undefined): Finding {
   const { major, minor } = gpu.computeCapability
   const memory = `${toGiB(gpu.totalBytes)} GiB${gpu.isIntegrated ? ' shared with the CPU' : ''}`
   const free = gpu.freeBytes === undefined ? '' : `, ${toGiB(gpu.freeBytes)} free`
@@ -50,8 +58,29 @@ function describeGpu(gpu: Gpu): Finding {
   return {
     level: 'ok',
     subject: `gpu ${gpu.ordinal}`,
-    text: `${gpu.name}, sm_${major}${minor}, ${gpu.multiprocessorCount} multiprocessors at ${clock}; ${memory}${free}; ${memoryClock}`,
+    text: `${gpu.name}, sm_${major}${minor}, ${gpu.multiprocessorCount} multiprocessors at ${clock}; ${memory}${free}; ${memoryClock}${describeLoad(sample)}`,
   }
+}
+
+/** '; 93 % busy, 612 of 700 W, 64 °C', as far as it is known */
+function describeLoad(sample: GpuSample | undefined): string {
+  const { utilisation, powerWatts, powerLimitWatts, temperatureCelsius } = sample ?? {}
+  const limit = powerLimitWatts === undefined ? '' : ` of ${powerLimitWatts.toFixed(0)}`
+  const known = [
+    utilisation === undefined ? undefined : `${(100 * utilisation).toFixed(0)} % busy`,
+    powerWatts === undefined ? undefined : `${powerWatts.toFixed(0)}${limit} W`,
+    temperatureCelsius === undefined ? undefined : `${temperatureCelsius.toFixed(0)} °C`,
+  ].filter((text) => text !== undefined)
+  return known.length === 0 ? '' : `; ${known.join(', ')}`
+}
+
+/** A GPU that is held back by heat or its power supply is slower than it was bought for. */
+function tellTrouble({ ordinal }: Gpu, sample: GpuSample | undefined): Finding[] {
+  const reasons = troublingReasons.filter((reason) => sample?.throttleReasons?.includes(reason) === true)
+  if (reasons.length === 0) return []
+  const text = `its clock is held back now: ${reasons.join(', ')}`
+  const fix = 'look after cooling and power supply before anything is measured'
+  return [{ level: 'note', subject: `gpu ${ordinal} clock`, text, fix }]
 }
 
 function describeLibrary({ title, found, searched, fix }: CudaLibrary): Finding {

@@ -2,6 +2,8 @@
 import { isatty } from 'node:tty'
 import { type Config, knobs } from '../config/schema.ts'
 import { EmbedError } from '../errors.ts'
+import { findCudaLibrary } from '../hardware/machine/cuda-libraries.ts'
+import { GpuMonitor } from '../hardware/machine/gpu-monitor.ts'
 import { limitArenas, trimNativeHeap } from '../hardware/machine/native-heap.ts'
 import { PipelineHost, type ServedPipeline } from '../serving/pipeline/pipeline-host.ts'
 import { type StartOptions, hasSameModel, startPipeline } from '../serving/pipeline/start-pipeline.ts'
@@ -12,6 +14,7 @@ import { assertTunedFits, readTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
+import { createGpuMetrics } from './gpu-metrics.ts'
 import { formatPlanProgress } from './plan-progress.ts'
 import { createProgressBar, createProgressLine } from './progress-bar.ts'
 import { findCupti } from './find-cupti.ts'
@@ -72,6 +75,9 @@ export const serveCommand: Command = {
       const path = String(input.flags['tuned'])
       assertTunedFits(path, readTunedFile(path), (await readTunedModel(input)).key)
     }
+    using gpuMonitor = new GpuMonitor({
+      nvmlPath: findCudaLibrary('libnvidia-ml', chooseCudaSearch(input)).found?.path,
+    })
     const first = await start(config).catch((error: unknown) => {
       if (signal.aborted) return undefined
       throw error
@@ -81,6 +87,8 @@ export const serveCommand: Command = {
     try {
       const server = await createServer({
         host,
+        // What a machine without GPUs cannot tell is no metric.
+        metricSources: gpuMonitor.read().length === 0 ? [] : createGpuMetrics(gpuMonitor),
         plugins:
           config.profileAccess === 'off'
             ? []

@@ -18,17 +18,41 @@ export interface NvmlMemory {
   readonly used: number
 }
 
+/** Percent of the last sample period (between 1/6 s and 1 s) in which a kernel ran, and memory was read or written. */
+export interface NvmlUtilization {
+  readonly gpu: number
+  readonly memory: number
+}
+
+/** nvmlTemperatureSensors_t */
+export const NVML_TEMPERATURE_GPU = 0
+
+/** nvmlClocksThrottleReason*, a bit each. */
+export const throttleReasonBits = {
+  idle: 0x1n,
+  'application clocks': 0x2n,
+  'power limit': 0x4n,
+  'hardware slowdown': 0x8n,
+  'sync boost': 0x10n,
+  'thermal limit': 0x20n,
+  'hardware thermal limit': 0x40n,
+  'power brake': 0x80n,
+  'display clocks': 0x100n,
+} as const
+
 /** nvmlClockType_t */
 export const NVML_CLOCK_SM = 1
 export const NVML_CLOCK_MEM = 2
 
-declareEnum('nvmlReturn_t', 'nvmlClockType_t')
+declareEnum('nvmlReturn_t', 'nvmlClockType_t', 'nvmlTemperatureSensors_t')
 declareHandle('nvmlDevice_t')
 declareStruct('nvmlMemory_t', {
   total: 'unsigned long long',
   free: 'unsigned long long',
   used: 'unsigned long long',
 })
+
+declareStruct('nvmlUtilization_t', { gpu: 'unsigned int', memory: 'unsigned int' })
 
 export type Nvml = ReturnType<typeof declareNvml>
 
@@ -62,6 +86,32 @@ function declareNvml(path: string) {
     /** `version` is written into, NUL-terminated. */
     nvmlSystemGetDriverVersion: checked<[version: Uint8Array, length: number]>(
       'nvmlSystemGetDriverVersion(_Out_ char *version, unsigned int length)',
+    ),
+    nvmlDeviceGetCount_v2: checked<[count: Out<number>]>(
+      'nvmlDeviceGetCount_v2(_Out_ unsigned int *deviceCount)',
+    ),
+    nvmlDeviceGetHandleByIndex_v2: checked<[index: number, device: Out<NvmlDevice>]>(
+      'nvmlDeviceGetHandleByIndex_v2(unsigned int index, _Out_ nvmlDevice_t *device)',
+    ),
+    /** `uuid` is written into, NUL-terminated; 96 bytes are enough. */
+    nvmlDeviceGetUUID: checked<[device: NvmlDevice, uuid: Uint8Array, length: number]>(
+      'nvmlDeviceGetUUID(nvmlDevice_t device, _Out_ char *uuid, unsigned int length)',
+    ),
+    nvmlDeviceGetUtilizationRates: checked<[device: NvmlDevice, utilization: Partial<NvmlUtilization>]>(
+      'nvmlDeviceGetUtilizationRates(nvmlDevice_t device, _Out_ nvmlUtilization_t *utilization)',
+    ),
+    nvmlDeviceGetPowerUsage: checked<[device: NvmlDevice, milliwatts: Out<number>]>(
+      'nvmlDeviceGetPowerUsage(nvmlDevice_t device, _Out_ unsigned int *power)',
+    ),
+    nvmlDeviceGetEnforcedPowerLimit: checked<[device: NvmlDevice, milliwatts: Out<number>]>(
+      'nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, _Out_ unsigned int *limit)',
+    ),
+    nvmlDeviceGetTemperature: checked<[device: NvmlDevice, sensor: number, celsius: Out<number>]>(
+      'nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensorType, _Out_ unsigned int *temp)',
+    ),
+    /** CUDA 12.2 calls it ...ClocksEventReasons; this name stays. */
+    nvmlDeviceGetCurrentClocksThrottleReasons: checked<[device: NvmlDevice, bits: Out<number | bigint>]>(
+      'nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, _Out_ unsigned long long *clocksThrottleReasons)',
     ),
     nvmlDeviceGetHandleByUUID: checked<[uuid: string, device: Out<NvmlDevice>]>(
       'nvmlDeviceGetHandleByUUID(const char *uuid, _Out_ nvmlDevice_t *device)',

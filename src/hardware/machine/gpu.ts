@@ -7,6 +7,7 @@ import { readOut } from '../ffi/library.ts'
 import { loadNvml, NVML_CLOCK_MEM, NVML_CLOCK_SM, type Nvml, type NvmlDevice } from '../ffi/nvml.ts'
 import { type GpuDevice, readDevice, startCuda } from '../gpu/device.ts'
 import { detectJetson } from './cuda-libraries.ts'
+import { attempt } from './gpu-sample.ts'
 
 export interface Gpu extends GpuDevice {
   /** Undefined where NVML is absent or does not know: a Jetson, a slice of a GPU. */
@@ -109,14 +110,5 @@ function readState(nvml: Nvml | undefined, { uuid }: GpuDevice): GpuState {
     }),
     clockMhz: clock(NVML_CLOCK_SM),
     memoryClockMhz: clock(NVML_CLOCK_MEM),
-  }
-}
-
-/** What NVML does not know is left out. */
-function attempt<Result>(run: () => Result): Result | undefined {
-  try {
-    return run()
-  } catch {
-    return undefined
   }
 }

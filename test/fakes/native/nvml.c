@@ -30,11 +30,51 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) 
   return 0;
 }
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int type, unsigned *clock) {
-  if (type == 2) return 3;
+  if (type == 2 || device != (nvmlDevice_t)0xD000) return 3;
   *clock = 1755;
   return 0;
 }
 nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, int type, unsigned *clock) {
   *clock = type == 1 ? 1980 : 2619;
   return 0;
+}
+
+typedef struct { unsigned gpu, memory; } nvmlUtilization_t;
+
+nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
+  *count = 2;
+  return 0;
+}
+nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device) {
+  if (index > 1) return 6;
+  *device = (nvmlDevice_t)(0xD000ull + index);
+  return 0;
+}
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length) {
+  int is_slice = device != (nvmlDevice_t)0xD000;
+  snprintf(uuid, length, is_slice ? "MIG-slice" : "GPU-f0efeeed-eceb-eae9-e8e7-e6e5e4e3e2e1");
+  return 0;
+}
+nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization) {
+  if (device != (nvmlDevice_t)0xD000) return 3;
+  *utilization = (nvmlUtilization_t){93, 41};
+  return 0;
+}
+nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned *milliwatts) {
+  *milliwatts = 612345;
+  return device == (nvmlDevice_t)0xD000 ? 0 : 3;
+}
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned *milliwatts) {
+  *milliwatts = 700000;
+  return device == (nvmlDevice_t)0xD000 ? 0 : 3;
+}
+nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, int sensor, unsigned *celsius) {
+  *celsius = 64;
+  return device == (nvmlDevice_t)0xD000 && sensor == 0 ? 0 : 3;
+}
+static unsigned long long throttle_reasons = 0x4;
+void fake_throttle(unsigned long long reasons) { throttle_reasons = reasons; }
+nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, unsigned long long *reasons) {
+  *reasons = throttle_reasons;
+  return device == (nvmlDevice_t)0xD000 ? 0 : 3;
 }
