@@ -32,7 +32,12 @@ export async function measureLimits(
       peak: onGpu ? await measureGpu(input) : await measureCpu(input),
     }
   } catch (error) {
-    return { missing: toReason(error) }
+    // The first line says what; the rest is a list of folders.
+    return {
+      missing: toReason(error)
+        .split('\n')[0]!
+        .replace(/; searched:$/, ''),
+    }
   }
 }
 

@@ -67,7 +67,10 @@ export const rollbackCommand: Command = {
 async function readIncumbents(folder: string): Promise<Incumbent[]> {
   const incumbents = (await readJournal(join(folder, 'journal.jsonl'))).flatMap((entry): Incumbent[] => {
     if (entry.kind === 'baseline') return [{ id: 'baseline', settings: entry.settings, slice: entry.slice }]
-    if (entry.kind === 'end') return [{ id: 'untuned', settings: {}, slice: entry.final.untuned }]
+    if (entry.kind === 'end') {
+      const { untuned } = entry.final
+      return 'missing' in untuned ? [] : [{ id: 'untuned', settings: {}, slice: untuned }]
+    }
     if (entry.kind !== 'experiment' || entry.result.outcome !== 'kept') return []
     return [{ id: entry.id, settings: entry.settings, slice: entry.result.candidate! }]
   })

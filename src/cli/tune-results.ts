@@ -29,8 +29,10 @@ export async function writeResults(folder: string, targets: readonly Target[]): 
   )
   const judged = judgeStory(story, targets)
   for (const { scenario, overBaseline, overUntuned } of story.end.final.gains) {
+    const untuned =
+      overUntuned === undefined ? '' : `, ${overUntuned.ratio.toFixed(2)} times the untuned service`
     process.stdout.write(
-      `${scenario.padEnd(12)} ${overBaseline.ratio.toFixed(2)} times the baseline, ${overUntuned.ratio.toFixed(2)} times the untuned service\n`,
+      `${scenario.padEnd(12)} ${overBaseline.ratio.toFixed(2)} times the baseline${untuned}\n`,
     )
   }
   for (const { target, verdict } of judged) process.stdout.write(`${verdict.padEnd(12)} ${target.name}\n`)

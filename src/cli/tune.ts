@@ -9,8 +9,14 @@ import { hasSyntheticWeights } from '../model/synthetic-weights.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { canAffordFp32 } from '../serving/pipeline/reference-golden.ts'
 import { Journal, type JournalEntry, type RunFacts, readJournal } from '../tuning/tuner/journal.ts'
-import { formatPreflight, preflight } from '../tuning/tuner/preflight.ts'
-import { type Machine, baselineSettings, chooseEngines, planStages } from '../tuning/tuner/search-space.ts'
+import { type PreflightItem, formatPreflight, preflight } from '../tuning/tuner/preflight.ts'
+import {
+  type Machine,
+  type Stage,
+  baselineSettings,
+  chooseEngines,
+  planStages,
+} from '../tuning/tuner/search-space.ts'
 import type { Settings } from '../tuning/tuner/side.ts'
 import { createSideStarter } from '../tuning/tuner/side-process.ts'
 import { formatReach } from '../tuning/tuner/target-limits.ts'
@@ -21,7 +27,10 @@ import { chooseCacheDir } from './cache-dir.ts'
 import { readClients } from './clients-flag.ts'
 import type { Command, CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
+import type { Finding } from './finding.ts'
+import { inspectGpus } from './inspect-gpus.ts'
 import { measureLimits } from './measure-limits.ts'
+import { measureScales } from './measure-scales.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
 import { createTuneReporter } from './tune-progress.ts'
@@ -103,6 +112,7 @@ export const tuneCommand: Command = {
     await makeFolder(folder)
     const journalPath = join(folder, 'journal.jsonl')
     const earlier = await readEarlier(journalPath, flags['resume'] === true, key)
+    await prepareScales(input, spec, { engines, stages, earlier })
     const facts = await findFacts(input, { folder, machine, engines, spec, earlier })
     process.stdout.write(`${formatPreflight(facts.checklist)}\n\n${formatReach(facts.limits, targets)}\n\n`)
 
@@ -164,6 +174,27 @@ function untunedConditions(hasGpu: boolean, folder: string): Settings {
   return { buildEngines: false, engineCachePath: resolve(folder, 'no-engines') }
 }
 
+/** fp8 on a GPU needs activation scales. Where they cannot be had, its candidates fail and say so; the run goes on. */
+async function prepareScales(
+  input: CommandInput,
+  spec: ModelSpec,
+  run: {
+    readonly engines: readonly string[]
+    readonly stages: readonly Stage[]
+    readonly earlier: readonly JournalEntry[]
+  },
+): Promise<void> {
+  const usesGpu = run.engines.some((name) => name === 'cuda' || name === 'tensorrt')
+  const triesFp8 = run.stages.some(({ knobs }) => knobs.some(({ key }) => key === 'precision'))
+  if (!usesGpu || !triesFp8 || run.earlier.length > 0 || input.config.scales !== undefined) return
+  try {
+    await measureScales(input, spec)
+  } catch (error) {
+    if (!(error instanceof EmbedError) || input.signal.aborted) throw error
+    process.stdout.write(`note  fp8 will not start: ${error.message}\n\n`)
+  }
+}
+
 /** Of the run that goes on; else found now, which takes some seconds. */
 async function findFacts(
   input: CommandInput,
@@ -179,10 +210,18 @@ async function findFacts(
   if (begin !== undefined) return begin.facts
   const onGpu = run.machine.hasGpu && run.engines.some((name) => name === 'cuda' || name === 'tensorrt')
   return {
-    checklist: await preflight(run.folder, run.machine),
+    checklist: [
+      ...(await preflight(run.folder, run.machine)),
+      ...(run.machine.hasGpu ? (await inspectGpus(input)).map(toChecklistItem) : []),
+    ],
     limits: await measureLimits(input, run.spec, onGpu),
     hasSyntheticWeights: await hasSyntheticWeights(run.spec),
   }
+}
+
+function toChecklistItem({ level, subject, text, fix }: Finding): PreflightItem {
+  const item = { name: subject, isFine: level === 'ok', text }
+  return fix === undefined ? item : { ...item, fix }
 }
 
 async function writeTuned(path: string, key: TunedKey, result: TuneResult, config: Config): Promise<void> {

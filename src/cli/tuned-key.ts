@@ -6,7 +6,6 @@ import { readDevice } from '../hardware/gpu/device.ts'
 import { readCpu } from '../hardware/machine/cpu.ts'
 import { openCudaDriver } from '../hardware/machine/cuda-driver.ts'
 import type { CudaSearchOptions } from '../hardware/machine/cuda-libraries.ts'
-import { hasNvidiaDevice } from '../hardware/machine/gpu.ts'
 import { type ModelSpec, loadModelSpec } from '../model/spec.ts'
 import { pullModel } from '../model/pull.ts'
 import type { Settings } from '../tuning/tuner/side.ts'
@@ -36,7 +35,7 @@ async function toTunedKey(
   search: CudaSearchOptions,
 ): Promise<TunedKey> {
   const { model: cpu, usableCores } = readCpu()
-  const gpu = hasNvidiaDevice() ? await describeGpu(search) : undefined
+  const gpu = await describeGpu(search)
   const { id: model, contentHash: modelHash } = spec
   return { model, modelHash, cpu, usableCores, packageVersion, ...(gpu === undefined ? {} : { gpu }) }
 }

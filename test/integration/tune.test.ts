@@ -54,7 +54,7 @@ describe('a run', () => {
     const first = await tune(['--trials', '1', '--targets', targets])
     expect(first.stderr).not.toContain('error')
     expect(first.code).toBe(0)
-    expect(first.stdout).toContain('maxBatchSize 4')
+    expect(first.stdout).toContain('maxBatchSize 32')
     expect(first.stdout).toContain('skipped      stage tactics: no NVIDIA GPU')
     expect(first.stdout).toContain('PASS         any')
     expect((await readdir(output)).sort()).toEqual([
@@ -65,7 +65,10 @@ describe('a run', () => {
       'tuning-guide.md',
     ])
     const tuned = await readTuned()
-    expect(tuned.settings).toMatchObject({ model, engine: 'onnx', precision: 'fp32' })
+    // The default where noise made it look faster: it has no settings of its own.
+    expect(tuned.settings).toMatchObject(
+      tuned.id === 'untuned' ? { model } : { model, engine: 'onnx', precision: 'fp32' },
+    )
     expect(Object.keys(tuned.measured)).toEqual(['1 client', '2 clients'])
     const again = await tune(['--trials', '1'])
     expect(again.code).toBe(2)

@@ -6,8 +6,14 @@ import { predictRound } from './predict-round.ts'
 import { type Side, type Slice, toSlice } from './side.ts'
 import { signedRankInterval } from './signed-rank.ts'
 
-const names = ['baseline', 'untuned', 'winner'] as const
-type SideName = (typeof names)[number]
+type SideName = 'baseline' | 'untuned' | 'winner'
+
+export interface FinalSides {
+  readonly baseline: Side
+  /** Or why it does not start. */
+  readonly untuned: Side | { readonly missing: string }
+  readonly winner: Side
+}
 
 export interface FinalOptions {
   readonly rounds: number
@@ -20,35 +26,34 @@ const doubt = 0.97
 
 /** @param sides borrowed   @throws what a side throws, and the signal's reason */
 export async function compareAtEnd(
-  sides: Readonly<Record<SideName, Side>>,
-  { rounds, signal, onRound }: FinalOptions,
+  { baseline, untuned, winner }: FinalSides,
+  options: FinalOptions,
 ): Promise<FinalComparison> {
-  const slices: Record<SideName, Slice[]> = { baseline: [], untuned: [], winner: [] }
-  for (let round = 0; round < rounds; round++) {
-    onRound?.(round + 1, rounds)
-    for (let turn = 0; turn < names.length; turn++) {
-      signal?.throwIfAborted()
-      // The first of a round rotates, so that none always follows the same one.
-      const name = names[(turn + round) % names.length]!
-      slices[name].push(await sides[name].measure())
-    }
+  const untunedSide = 'missing' in untuned ? undefined : untuned
+  const sides = {
+    baseline,
+    ...(untunedSide === undefined ? {} : { untuned: untunedSide }),
+    winner,
   }
-  const lossToUntuned = toInterval(slices.winner.map((slice, i) => meanLogRatio(slice, slices.untuned[i]!)))
-  // A search that time cut short, or noise led astray, must not leave the user slower than without it.
-  const isSlower = lossToUntuned.high < 1 || lossToUntuned.ratio < doubt
-  const quality = isSlower ? await sides.untuned.assess() : undefined
+  const slices = await measureInTurn(sides, options)
+  const loss =
+    slices.untuned === undefined
+      ? undefined
+      : toInterval(slices.winner!.map((slice, i) => meanLogRatio(slice, slices.untuned![i]!)))
+  const isSlower = loss !== undefined && (loss.high < 1 || loss.ratio < doubt)
+  const quality = isSlower ? await untunedSide!.assess() : undefined
   const chosen = quality?.passed === true ? 'untuned' : 'winner'
-  const best = slices[chosen]
+  const best = slices[chosen]!
   const scenarios = Object.keys(best[0]!.scenarios)
   return {
-    baseline: toSlice(slices.baseline, median),
-    untuned: toSlice(slices.untuned, median),
+    baseline: toSlice(slices.baseline!, median),
+    untuned: 'missing' in untuned ? { missing: untuned.missing } : toSlice(slices.untuned!, median),
     winner: toSlice(best, median),
-    info: sides[chosen].info,
+    info: sides[chosen]!.info,
     gains: scenarios.map((scenario) => ({
       scenario,
-      overBaseline: compareRates(best, slices.baseline, scenario),
-      overUntuned: compareRates(best, slices.untuned, scenario),
+      overBaseline: compareRates(best, slices.baseline!, scenario),
+      overUntuned: slices.untuned === undefined ? undefined : compareRates(best, slices.untuned, scenario),
     })),
     expected: Object.fromEntries(
       scenarios.map((scenario) => [
@@ -56,9 +61,27 @@ export async function compareAtEnd(
         predictRound(best.map((slice) => slice.scenarios[scenario]!.textsPerSecond)),
       ]),
     ),
-    rounds,
-    ...(chosen === 'untuned' ? { instead: { lossToUntuned, quality: quality! } } : {}),
+    rounds: options.rounds,
+    ...(chosen === 'untuned' ? { instead: { lossToUntuned: loss!, quality: quality! } } : {}),
   }
+}
+
+async function measureInTurn(
+  sides: Readonly<Partial<Record<SideName, Side>>>,
+  { rounds, signal, onRound }: FinalOptions,
+): Promise<Partial<Record<SideName, Slice[]>>> {
+  const names = Object.keys(sides) as SideName[]
+  const slices: Partial<Record<SideName, Slice[]>> = {}
+  for (let round = 0; round < rounds; round++) {
+    onRound?.(round + 1, rounds)
+    for (let turn = 0; turn < names.length; turn++) {
+      signal?.throwIfAborted()
+      // The first of a round rotates, so that none always follows the same one.
+      const name = names[(turn + round) % names.length]!
+      ;(slices[name] ??= []).push(await sides[name]!.measure())
+    }
+  }
+  return slices
 }
 
 function compareRates(slices: readonly Slice[], others: readonly Slice[], scenario: string): Interval {

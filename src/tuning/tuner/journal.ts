@@ -65,7 +65,8 @@ export interface RunFacts {
 /** Baseline, the untuned default, and winner, measured in turn at the end. */
 export interface FinalComparison {
   readonly baseline: Slice
-  readonly untuned: Slice
+  /** Or why it was not measured. */
+  readonly untuned: Slice | { readonly missing: string }
   readonly winner: Slice
   /** Of the winner. */
   readonly info: SideInfo
@@ -73,7 +74,7 @@ export interface FinalComparison {
   readonly gains: readonly {
     readonly scenario: string
     readonly overBaseline: Interval
-    readonly overUntuned: Interval
+    readonly overUntuned: Interval | undefined
   }[]
   /** Where texts/s of one more round of the winner would lie in 19 of 20 cases, by scenario. */
   readonly expected: Readonly<Record<string, { readonly low: number; readonly high: number }>>

@@ -2,35 +2,38 @@
 import type { Bar, Block } from './blocks.ts'
 import { type TuningStory, formatSettings, winningSteps } from './story.ts'
 
-const sides = ['baseline', 'untuned', 'winner'] as const
-
 export function plotBlocks(story: TuningStory): Block[] {
   const { final } = story.end
   const scenarios = Object.keys(final.winner.scenarios)
+  const sides = [
+    { name: 'baseline', slice: final.baseline },
+    // Where the default was taken it is the winner.
+    ...('missing' in final.untuned || final.instead !== undefined
+      ? []
+      : [{ name: 'untuned', slice: final.untuned }]),
+    { name: 'winner', slice: final.winner },
+  ]
   return [
     {
       kind: 'curves',
       title: 'Throughput and latency, a point for each number of clients',
       x: 'texts/s',
       y: 'p95, ms',
-      // Where the default was taken it is the winner.
-      curves: sides
-        .filter((name) => name !== 'untuned' || final.instead === undefined)
-        .map((name) => ({
-          label: name,
-          isBefore: name !== 'winner',
-          points: scenarios.map((scenario) => {
-            const { textsPerSecond, p95Ms } = final[name].scenarios[scenario]!
-            return { x: textsPerSecond, y: p95Ms, label: scenario }
-          }),
-        })),
+      curves: sides.map(({ name, slice }) => ({
+        label: name,
+        isBefore: name !== 'winner',
+        points: scenarios.map((scenario) => {
+          const { textsPerSecond, p95Ms } = slice.scenarios[scenario]!
+          return { x: textsPerSecond, y: p95Ms, label: scenario }
+        }),
+      })),
     },
     {
       kind: 'bars',
       title: 'texts/s, more is better',
       bars: scenarios.flatMap((scenario) =>
-        sides.map((name): Bar => {
-          const value = final[name].scenarios[scenario]!.textsPerSecond
+        sides.map(({ name, slice }): Bar => {
+          const value = slice.scenarios[scenario]!.textsPerSecond
           return { label: `${scenario}, ${name}`, value, text: value.toFixed(1), isBefore: name !== 'winner' }
         }),
       ),

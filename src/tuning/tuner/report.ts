@@ -1,7 +1,7 @@
 /** What happened, as blocks: one text for Markdown and HTML. A value that was not measured says so. */
 import type { Block } from './blocks.ts'
 import type { IsolatedChange } from './isolate.ts'
-import type { ExperimentEntry, Interval } from './journal.ts'
+import type { ExperimentEntry, FinalComparison, Interval } from './journal.ts'
 import { planTable } from './report-plan.ts'
 import { plotBlocks } from './report-plots.ts'
 import { targetBlocks } from './report-targets.ts'
@@ -115,28 +115,30 @@ const isolationFindings: Readonly<Record<IsolatedChange['outcome'], string>> = {
 
 function comparisonRows(
   scenario: string,
-  final: { baseline: Slice; untuned: Slice; winner: Slice },
-  gain: { overBaseline: Interval; overUntuned: Interval },
+  { baseline, untuned, winner }: FinalComparison,
+  gain: FinalComparison['gains'][number],
 ): string[][] {
-  const of = (name: 'baseline' | 'untuned' | 'winner') => final[name].scenarios[scenario]!
+  const of = (slice: Slice) => slice.scenarios[scenario]!
+  const ofUntuned = 'missing' in untuned ? undefined : of(untuned)
+  const why = 'missing' in untuned ? `not measured: ${untuned.missing}` : ''
   return [
     [
       scenario,
       'texts/s',
-      of('baseline').textsPerSecond.toFixed(1),
-      of('untuned').textsPerSecond.toFixed(1),
-      of('winner').textsPerSecond.toFixed(1),
+      of(baseline).textsPerSecond.toFixed(1),
+      ofUntuned?.textsPerSecond.toFixed(1) ?? why,
+      of(winner).textsPerSecond.toFixed(1),
       formatInterval(gain.overBaseline),
-      formatInterval(gain.overUntuned),
+      gain.overUntuned === undefined ? 'not measured' : formatInterval(gain.overUntuned),
     ],
     ...(['p50Ms', 'p95Ms', 'p99Ms'] as const).map((metric) => [
       scenario,
       `${metric.slice(0, 3)} ms`,
-      of('baseline')[metric].toFixed(2),
-      of('untuned')[metric].toFixed(2),
-      of('winner')[metric].toFixed(2),
-      (of('winner')[metric] / of('baseline')[metric]).toFixed(2),
-      (of('winner')[metric] / of('untuned')[metric]).toFixed(2),
+      of(baseline)[metric].toFixed(2),
+      ofUntuned?.[metric].toFixed(2) ?? 'not measured',
+      of(winner)[metric].toFixed(2),
+      (of(winner)[metric] / of(baseline)[metric]).toFixed(2),
+      ofUntuned === undefined ? 'not measured' : (of(winner)[metric] / ofUntuned[metric]).toFixed(2),
     ]),
   ]
 }

@@ -467,6 +467,23 @@ describe('the end of a run', () => {
     expect(result.incumbentId).not.toBe('untuned')
   })
 
+  it('goes without the untuned default where that does not start, and says so', async () => {
+    const { result } = await run(
+      { speed, noise: 0.02, fails: ({ engine }) => (engine === undefined ? 'start' : undefined) },
+      { maxTrials: 1 },
+    )
+    expect(result.final.untuned).toEqual({ missing: 'it does not start: planted failure at the start' })
+    expect(result.final.gains[0]).toMatchObject({ overUntuned: undefined })
+    expect(result.incumbentId).toBe('e1')
+  })
+
+  it('a service that cannot be started is told with its words', async () => {
+    await expect(run({ fails: () => 'start' })).rejects.toMatchObject({
+      code: 'TUNING_FAILED',
+      message: expect.stringContaining('baseline: planted failure at the start') as unknown,
+    })
+  })
+
   it('tries each change alone after a missed target, and says what needs another one', async () => {
     const options = { stages: stages.slice(0, 2), isTargetMissed: () => true }
     const { entries } = await run(

@@ -1,5 +1,5 @@
 /** The whole run: baseline, one change at a time, what helps stays. */
-import { EmbedError } from '../../errors.ts'
+import { EmbedError, toReason } from '../../errors.ts'
 import { median } from '../measure/percentile.ts'
 import { descend } from './descend.ts'
 import { type MemoryLimits, runExperiment } from './experiment.ts'
@@ -113,6 +113,15 @@ class Tuner {
       })
       if (this.#options.isTargetMissed?.(final) === true) await this.#isolate()
       return { incumbentId: id, settings, final }
+    } catch (error) {
+      this.#options.signal?.throwIfAborted()
+      if (error instanceof EmbedError) throw error
+      // A side's words: it runs elsewhere, so its error's class did not come along.
+      throw new EmbedError(
+        'TUNING_FAILED',
+        { reason: `${this.#incumbent.id}: ${toReason(error)}` },
+        { cause: error },
+      )
     } finally {
       await this.#incumbent.side?.[Symbol.asyncDispose]()
     }
@@ -287,9 +296,13 @@ class Tuner {
     onEvent?.({ kind: 'final', round: 0, ofRounds: this.#finalRounds })
     const winner = await this.#side()
     await using baselineSide = await start(baseline)
-    await using untunedSide = await start({ ...untuned, ...untunedConditions })
+    const untunedSide = await start({ ...untuned, ...untunedConditions }).catch((error: unknown) => {
+      signal?.throwIfAborted()
+      return { missing: `it does not start: ${toReason(error)}`, async [Symbol.asyncDispose]() {} }
+    })
+    await using owned = untunedSide
     return await compareAtEnd(
-      { baseline: baselineSide, untuned: untunedSide, winner },
+      { baseline: baselineSide, untuned: owned, winner },
       {
         rounds: this.#finalRounds,
         signal,
