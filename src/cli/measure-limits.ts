@@ -1,12 +1,11 @@
 /** What the bounds of a model on this machine are computed from: its shape, the texts, and the peak of what runs it. */
 import { toReason } from '../errors.ts'
 import { loadCublaslt } from '../hardware/ffi/cublaslt.ts'
-import { loadCuda } from '../hardware/ffi/cuda.ts'
 import { openGpu } from '../hardware/gpu/context.ts'
 import { readCpu } from '../hardware/machine/cpu.ts'
+import { needCudaLibrary, openCudaDriver } from '../hardware/machine/cuda-driver.ts'
 import { measureGpuPeak } from '../hardware/machine/gpu-peak.ts'
 import { measureMemoryPeak } from '../hardware/machine/memory-peak.ts'
-import { findNativeLibraries } from '../hardware/machine/native-libraries.ts'
 import { openvinoRuntimeFolders } from '../model/pull/openvino-runtime.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { createTokenizer } from '../serving/tokenizer/worker-tokenizer.ts'
@@ -53,10 +52,12 @@ async function countTextTokens(spec: ModelSpec): Promise<number[]> {
 }
 
 async function measureGpu(input: CommandInput): Promise<MachinePeak> {
-  const libraries = await findNativeLibraries(chooseCudaSearch(input))
+  const search = chooseCudaSearch(input)
+  const { cuda, cudaMajor } = await openCudaDriver('tune', search)
+  const cublaslt = needCudaLibrary('libcublasLt', { ...search, cudaMajor })
   // Freed before the first configuration starts: its context alone takes half a gigabyte of the GPU.
-  using gpu = await openGpu(loadCuda(libraries.cuda))
-  const peak = await measureGpuPeak(gpu, loadCublaslt(libraries.cublaslt))
+  using gpu = await openGpu(cuda)
+  const peak = await measureGpuPeak(gpu, loadCublaslt(cublaslt.path))
   return { device: gpu.device.name, isGpu: true, ...peak, source: 'measured' }
 }
 

@@ -103,7 +103,7 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('tune --engines ten
     const builds = (await readFile(join(root, 'builds'), 'utf8')).split('\n').length - 1
     expect(builds).toBeGreaterThan(2)
     expect(readTunedFile(join(output, 'tuned.json')).key.gpu).toBe('Fake 0, driver 580.65.06')
-    expect(text).toContain('the best possible was not measured: libnvrtc was not found')
+    expect(text).toContain('the best possible was not measured: libcublasLt was not found')
     const report = await readFile(join(output, 'report.md'), 'utf8')
     // onnx is not the model whose vectors the fake gives.
     expect(report).toMatch(/\| not measured: it does not start: no engine could start/)

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { FakeCublaslt } from '../../../test/fakes/cublaslt.ts'
+import { canEmulate, openEmulatedLibraries } from '../../../test/fakes/emulated-gpu.ts'
 import { expectClean, openFakeGpu } from '../../../test/fakes/fake-gpu.ts'
+import { openGpu } from '../gpu/context.ts'
 import { measureGpuPeak } from './gpu-peak.ts'
 
 describe("the GPU's peak", () => {
@@ -26,4 +28,18 @@ describe("the GPU's peak", () => {
     expect(peak.flopsByPrecision).toEqual({})
     expectClean(fake)
   })
+
+  it.skipIf(!canEmulate)(
+    'goes through the real calls: a driver and a cuBLASLt in C that compute',
+    async () => {
+      const { cuda, cublaslt } = await openEmulatedLibraries()
+      using gpu = await openGpu(cuda)
+      const peak = await measureGpuPeak(gpu, cublaslt, { size: 64, copyBytes: 1 << 20 })
+      // Every pair of its events is 1.25 ms apart.
+      expect(peak).toEqual({
+        flopsByPrecision: { bf16: (2 * 64 ** 3) / 0.00125, fp8: (2 * 64 ** 3) / 0.00125 },
+        memoryBytesPerSecond: (2 << 20) / 0.00125,
+      })
+    },
+  )
 })
