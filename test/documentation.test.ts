@@ -6,6 +6,7 @@ import { buildCommand } from '../src/cli/build.ts'
 import { doctorCommand } from '../src/cli/doctor.ts'
 import { embedCommand } from '../src/cli/embed.ts'
 import { enginesCommand } from '../src/cli/engines.ts'
+import { profileCommand } from '../src/cli/profile.ts'
 import { serveCommand } from '../src/cli/serve.ts'
 import { verifyPrecisionCommand } from '../src/cli/verify-precision.ts'
 import { type Knob, knobs } from '../src/config/schema.ts'
@@ -49,6 +50,18 @@ describe('docs/tensorrt.md', () => {
     const names = commands.map(({ name }) => name)
     for (const [, name] of page.matchAll(/^akidb-embedding (\S+)/gm)) expect(names).toContain(name)
     for (const [, code] of page.matchAll(/^\| `([A-Z_]+)`/gm)) expect(errorCodes).toContain(code)
+  })
+})
+
+describe('docs/profiling.md', () => {
+  const page = read('docs/profiling.md')
+
+  it('names only flags and codes that exist', () => {
+    const own = Object.keys(profileCommand.flags).map((name) => `--${name}`)
+    const flags = new Set([...knobs.map((knob) => knob.flag), ...own])
+    for (const [flag] of page.matchAll(/(?<=[\s`])--[a-z][a-z-]+/g)) expect(flags, flag).toContain(flag)
+    const codes = new Set<string>(errorCodes)
+    for (const [, code] of page.matchAll(/`([A-Z]+_[A-Z_]+)`/g)) expect(codes, code).toContain(code)
   })
 })
 

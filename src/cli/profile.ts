@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline as connect } from 'node:stream/promises'
 import { EmbedError, toReason } from '../errors.ts'
+import { readMachine, sampleMachine } from '../tuning/measure/machine-state.ts'
 import { formatEngineProfile } from '../tuning/profiler/format-engine-profile.ts'
 import { formatTimes } from '../tuning/profiler/format-profile.ts'
 import { profileEngine } from '../tuning/profiler/profile-engine.ts'
@@ -91,7 +92,13 @@ export const profileCommand: Command = {
     for (const note of notes) process.stderr.write(`${note}\n`)
     say(formatEngineProfile(profile, { maxRows: readCount(flags, 'rows', 15) }))
     if (flags['json'] !== undefined) {
-      await writeOut(String(flags['json']), (path) => writeFile(path, `${JSON.stringify(profile)}\n`))
+      const record = {
+        date: new Date().toISOString(),
+        machine: readMachine(),
+        ...sampleMachine(),
+        ...profile,
+      }
+      await writeOut(String(flags['json']), (path) => writeFile(path, `${JSON.stringify(record)}\n`))
     }
     if (flags['trace'] !== undefined) {
       await writeOut(String(flags['trace']), (path) =>

@@ -73,7 +73,7 @@ function formatGpu(gpu: GpuProfile, maxRows: number): string[] {
 
 function formatNodes({ classes, operations, nodes, ...ratios }: NodeProfile, maxRows: number): string[] {
   return [
-    `nodes measured on an engine of their own: ${toPercent(ratios.measuredRatio)} of its time, which was ${ratios.overheadRatio.toFixed(2)} x that above`,
+    `nodes measured on an engine of their own: ${toPercent(ratios.measuredRatio)} of its time, which was ${ratios.overheadRatio.toFixed(2)} x that above a token`,
     '',
     alignColumns([
       ['Time %', 'Total us', 'Instances', 'Class'],

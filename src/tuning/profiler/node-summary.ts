@@ -27,7 +27,7 @@ export interface NodeProfile {
   readonly classes: readonly NodeClassRow[]
   /** Time of the nodes by the engine's time for the same batches: what is missing lies between nodes. */
   readonly measuredRatio: number
-  /** Engine's time a token while nodes are measured, by that without. */
+  /** Busy time a token while nodes are measured, one batch at a time, by that without. */
   readonly overheadRatio: number
 }
 

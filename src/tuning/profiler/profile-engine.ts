@@ -130,12 +130,17 @@ async function profileNodes(
   return {
     ...summariseNodes(times),
     measuredRatio: nodesMs / engineMs(recording),
-    overheadRatio: engineMs(recording) / recording.tokens / (engineMs(unprofiled) / unprofiled.tokens),
+    overheadRatio: busyNsPerToken(recording) / busyNsPerToken(unprofiled),
   }
 }
 
 function engineMs({ spans }: HostRecording): number {
   return spans.reduce((sum, { track, durationMs }) => (track === 'batches' ? sum + durationMs : sum), 0)
+}
+
+/** Batches may run beside each other: time in which some batch ran. */
+function busyNsPerToken(recording: HostRecording): number {
+  return summariseHost(recording).engineBusy.busyNs / recording.tokens
 }
 
 async function warmUp(
