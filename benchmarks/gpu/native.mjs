@@ -1,10 +1,10 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--pass-tokens 16384] [--wait poll|thread] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--out FILE]
+//     [--pass-tokens 16384] [--wait poll|thread] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--no-overlap] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for, with the memory of the whole GPU after each (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
 // they stay there and are used again; with --cache kernels, algorithms and FP8 weights stay, and a second start is timed). --vectors: ids of texts of several lengths and their vectors go to a file, which
-// native_torch.py compares with PyTorch; --rounds 0 for these alone. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A
+// native_torch.py compares with PyTorch; --rounds 0 for these alone. --no-overlap: no kernel starts before the one before is done. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A
 // precision that fails is a line that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
@@ -29,6 +29,7 @@ const { values: flags } = parseArgs({
     vectors: { type: 'string' },
     cache: { type: 'string' },
     'no-search': { type: 'boolean', default: false },
+    'no-overlap': { type: 'boolean', default: false },
     out: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
@@ -229,7 +230,8 @@ async function measure(engine, { sequences, tokens }) {
 }
 
 function open(spec, precision, options) {
-  return openCudaEngine({ spec, precision, scales, ...options }, libraries)
+  const overlapping = flags['no-overlap'] ? false : undefined
+  return openCudaEngine({ spec, precision, scales, overlapping, ...options }, libraries)
 }
 
 function pack(sequences) {

@@ -140,6 +140,22 @@ export class FakeCudaDriver {
     return (this.#nextHandle += 0x10n)
   }
 
+  #launch(
+    api: string,
+    fn: c.CudaFunction,
+    { stream, addresses }: { readonly stream: c.CudaStream; readonly addresses: BigUint64Array },
+  ): void {
+    this.#enter(api)
+    const kernel = this.#take(api, this.#functions, fn)
+    const slots = Array.from(addresses, (at) => new BigUint64Array(viewMemory(at as Pointer, 8).slice(0))[0]!)
+    this.#stream(api, stream).enqueue({
+      what: kernel.name,
+      engine: 'compute',
+      durationMs: kernel.durationMs,
+      finish: () => kernel.run?.(slots, this),
+    })
+  }
+
   #take<Value>(api: string, map: ReadonlyMap<bigint, Value>, handle: bigint): Value {
     const value = map.get(handle)
     if (value === undefined) this.#fail(api, 400, `0x${handle.toString(16)} is no live handle`)
@@ -371,20 +387,12 @@ export class FakeCudaDriver {
         out[0] = attribute
       },
       cuFuncSetAttribute: () => this.#enter('cuFuncSetAttribute'),
-      cuLaunchKernel: (fn, ...rest) => {
-        this.#enter('cuLaunchKernel')
-        const kernel = this.#take('cuLaunchKernel', this.#functions, fn)
-        const [stream, addresses] = [rest[7], rest[8]]
-        const slots = Array.from(
-          addresses,
-          (at) => new BigUint64Array(viewMemory(at as Pointer, 8).slice(0))[0]!,
-        )
-        this.#stream('cuLaunchKernel', stream).enqueue({
-          what: kernel.name,
-          engine: 'compute',
-          durationMs: kernel.durationMs,
-          finish: () => kernel.run?.(slots, this),
-        })
+      cuLaunchKernel: (fn, ...rest) =>
+        this.#launch('cuLaunchKernel', fn, { stream: rest[7], addresses: rest[8] }),
+      cuLaunchKernelEx: (config, fn, addresses) => {
+        // CUlaunchConfig: three sizes of the grid, three of a block, bytes of shared memory, then the stream.
+        const stream = new DataView(config.buffer, config.byteOffset).getBigUint64(32, true) as c.CudaStream
+        this.#launch('cuLaunchKernelEx', fn, { stream, addresses })
       },
       cuStreamBeginCapture_v2: (handle) => {
         this.#enter('cuStreamBeginCapture_v2')

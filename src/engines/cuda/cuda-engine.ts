@@ -43,6 +43,8 @@ export interface CudaEngineOptions {
   readonly maxPassTokens?: number | undefined
   /** Most shapes that have a CUDA graph; 0: none. Default 64. */
   readonly graphs?: number | undefined
+  /** Whether a kernel's blocks may start before the kernel before is done. Default: where the chip can. */
+  readonly overlapping?: boolean | undefined
   /** How the end of a pass is waited for. Default: poll. */
   readonly wait?: WaitMode | undefined
   /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
@@ -102,7 +104,7 @@ export async function openCudaEngine(
   const gpu = await openGpu(libraries.cuda)
   try {
     const stream = new GpuStream(gpu, 'forward pass')
-    const loader = new KernelLoader(gpu, libraries.compilerFor(gpu))
+    const loader = new KernelLoader(gpu, libraries.compilerFor(gpu), { overlapping: options.overlapping })
     const library = new MatmulLibrary(gpu, libraries.cublaslt)
     const linear = new LinearLayers(library, precision)
     const before = gpu.readMemory().freeBytes

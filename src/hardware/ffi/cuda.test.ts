@@ -101,6 +101,8 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
     const kernel = new GpuModule(gpu, 'm', 'ptx text').kernel('add')
     const args = new KernelArguments(['pointer', 'i32', 'f32']).set(0xabc0n, -3, 0.5)
     kernel.launch(stream, { grid: [4, 2], block: [64], sharedBytes: 128 }, args)
+    const early = new GpuModule(gpu, 'e', 'other', { overlapping: true }).kernel('add')
+    early.launch(stream, { grid: [7], block: [32, 2] }, args)
     kernel.allowSharedBytes(100_000)
     expect(kernel.usage).toEqual({ registers: 104, sharedBytes: 101, localBytes: 103 })
     captureGraph(stream, () => stream.setBytes(a, 255)).launch(stream)
@@ -132,6 +134,10 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
       'cuModuleLoadData ptx text',
       'cuModuleGetFunction 0xa000 add',
       'cuLaunchKernel 0xf000 4,2,1 64,1,1 128 0x5000 (0xabc0, -3, 0.5) 0x0',
+      'cuModuleLoadData other',
+      'cuModuleGetFunction 0xa000 add',
+      'cuLaunchKernelEx 1 attributes, the first 6: 1',
+      'cuLaunchKernel 0xf000 7,1,1 32,2,1 0 0x5000 (0xabc0, -3, 0.5) 0x0',
       'cuFuncSetAttribute 0xf000 8 100000',
       'cuFuncGetAttribute 4 0xf000',
       'cuFuncGetAttribute 1 0xf000',
@@ -144,6 +150,7 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
       'cuGraphLaunch 0x6100 0x5000',
       'cuCtxSynchronize ',
       'cuGraphExecDestroy 0x6100',
+      'cuModuleUnload 0xa000',
       'cuModuleUnload 0xa000',
       'cuEventDestroy_v2 0xe000',
       'cuEventDestroy_v2 0xe000',

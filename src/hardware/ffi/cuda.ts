@@ -238,6 +238,10 @@ function declareCuda(path: string) {
     >(
       'cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)',
     ),
+    /** `config`: a CUlaunchConfig, as hardware/gpu/launch-config.ts lays it out. Since CUDA 11.8. */
+    cuLaunchKernelEx: checked<[config: Uint8Array, fn: CudaFunction, params: BigUint64Array, extra: null]>(
+      'cuLaunchKernelEx(const void *config, CUfunction f, void **kernelParams, void **extra)',
+    ),
     // Graphs.
     cuStreamBeginCapture_v2: checked<[stream: CudaStream, mode: number]>(
       'cuStreamBeginCapture_v2(CUstream hStream, CUstreamCaptureMode mode)',

@@ -17,10 +17,13 @@ it('launches with the values set last, each in its type', async () => {
   const args = new KernelArguments(['pointer', 'i32', 'u32', 'i64', 'f32'])
   kernel.launch(stream, { grid: [2], block: [32] }, args.set(0xffff_ffff_fff0n, -1, 0xffff_ffff, -2n, 1.5))
   kernel.launch(stream, { grid: [2, 3], block: [32, 2, 2], sharedBytes: 64 }, args.set(1n, 2, 3, 4, -1.5))
+  const overlapping = new GpuModule(gpu, 'early', '.version 8.0', { overlapping: true })
+  overlapping.kernel('scale').launch(stream, { grid: [1], block: [32] }, args.set(5n, 6, 7, 8, 0))
   await stream.idle()
   expect(seen).toEqual([
     [0xffff_ffff_fff0n, 0xffff_ffffn, 0xffff_ffffn, 0xffff_ffff_ffff_fffen, 0x3fc0_0000n],
     [1n, 2n, 3n, 4n, 0xbfc0_0000n],
+    [5n, 6n, 7n, 8n, 0n],
   ])
   expect(kernel.usage).toEqual({ registers: 4, sharedBytes: 1, localBytes: 3 })
   kernel.allowSharedBytes(100_000)

@@ -11,13 +11,23 @@ import { readOut } from '../ffi/library.ts'
 import { NativeResource } from '../native-resource.ts'
 import type { GpuContext } from './context.ts'
 import type { KernelArguments } from './kernel-arguments.ts'
+import { LaunchConfig } from './launch-config.ts'
 import type { GpuStream } from './stream.ts'
 
 export class GpuModule extends NativeResource<CudaModule> {
   readonly #gpu: GpuContext
+  readonly #overlapping: boolean
 
-  /** @param image a cubin, or PTX, which the driver compiles @throws {EmbedError} CUDA_STATUS */
-  constructor(gpu: GpuContext, name: string, image: Uint8Array | string) {
+  /** @param image a cubin, or PTX, which the driver compiles
+   * @param options.overlapping its kernels wait for the one before by themselves (PTX: griddepcontrol.wait), so that their
+   *   blocks may start while that is at work; from compute capability 9.0 on. Default false
+   * @throws {EmbedError} CUDA_STATUS */
+  constructor(
+    gpu: GpuContext,
+    name: string,
+    image: Uint8Array | string,
+    options: { readonly overlapping?: boolean } = {},
+  ) {
     const cuda = gpu.makeCurrent()
     const bytes = typeof image === 'string' ? Buffer.from(`${image}\0`) : image
     super(
@@ -26,13 +36,14 @@ export class GpuModule extends NativeResource<CudaModule> {
       gpu.children,
     )
     this.#gpu = gpu
+    this.#overlapping = options.overlapping ?? false
   }
 
   /** @throws {EmbedError} CUDA_STATUS when the module has no such kernel */
   kernel(name: string): GpuKernel {
     const cuda = this.#gpu.makeCurrent()
     const fn = readOut<CudaFunction>((out) => cuda.cuModuleGetFunction(out, this.handle, name))
-    return new GpuKernel(this.#gpu, name, fn, this)
+    return new GpuKernel(this.#gpu, { name, fn, module: this, overlapping: this.#overlapping })
   }
 
   protected override free(handle: CudaModule): void {
@@ -52,10 +63,20 @@ export interface LaunchShape {
 /** Freed with its module. */
 export class GpuKernel extends NativeResource<CudaFunction> {
   readonly #gpu: GpuContext
+  readonly #config: LaunchConfig | undefined
 
-  constructor(gpu: GpuContext, name: string, fn: CudaFunction, module: GpuModule) {
-    super(`the kernel '${name}'`, fn, module.children)
+  constructor(
+    gpu: GpuContext,
+    kernel: {
+      readonly name: string
+      readonly fn: CudaFunction
+      readonly module: GpuModule
+      readonly overlapping: boolean
+    },
+  ) {
+    super(`the kernel '${kernel.name}'`, kernel.fn, kernel.module.children)
     this.#gpu = gpu
+    this.#config = kernel.overlapping ? new LaunchConfig() : undefined
   }
 
   /** What the compiler made of it; local memory is where spilled registers go. */
@@ -78,21 +99,30 @@ export class GpuKernel extends NativeResource<CudaFunction> {
     const { grid, block, sharedBytes = 0 } = shape
     const [gridX, gridY = 1, gridZ = 1] = grid
     const [blockX, blockY = 1, blockZ = 1] = block
-    this.#gpu
-      .makeCurrent()
-      .cuLaunchKernel(
-        this.handle,
-        gridX,
-        gridY,
-        gridZ,
-        blockX,
-        blockY,
-        blockZ,
+    const cuda = this.#gpu.makeCurrent()
+    if (this.#config !== undefined) {
+      const config = this.#config.set({
+        grid: [gridX, gridY, gridZ],
+        block: [blockX, blockY, blockZ],
         sharedBytes,
-        stream.handle,
-        args.addresses,
-        null,
-      )
+        stream: stream.handle,
+      })
+      cuda.cuLaunchKernelEx(config.bytes, this.handle, args.addresses, null)
+      return
+    }
+    cuda.cuLaunchKernel(
+      this.handle,
+      gridX,
+      gridY,
+      gridZ,
+      blockX,
+      blockY,
+      blockZ,
+      sharedBytes,
+      stream.handle,
+      args.addresses,
+      null,
+    )
   }
 
   protected override free(): void {

@@ -209,6 +209,10 @@ inline float shuffle_xor(float value, int mask) {
 }
 inline void atomic_max(unsigned *address, unsigned value) { *address = *address < value ? value : *address; }
 
+/* Kernels run one after the other. */
+inline void let_next_start() {}
+inline void wait_for_previous() {}
+
 template <typename Vector> Vector load_vector(const void *address) {
   emulator::check_alignment(address, sizeof(Vector));
   Vector value;

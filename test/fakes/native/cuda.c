@@ -250,6 +250,21 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   return 0;
 }
 #endif
+/* As hardware/gpu/launch-config.ts lays it out. */
+typedef struct {
+  unsigned grid[3], block[3], shared_bytes;
+  CUstream stream;
+  const struct { int id; char pad[4]; int value; char rest[60]; } *attributes;
+  unsigned attribute_count;
+} CUlaunchConfig;
+CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **params, void **extra) {
+#ifndef EMULATE
+  ENTER("%u attributes, the first %d: %d", config->attribute_count, config->attributes[0].id,
+        config->attributes[0].value);
+#endif
+  return cuLaunchKernel(function, config->grid[0], config->grid[1], config->grid[2], config->block[0], config->block[1],
+                        config->block[2], config->shared_bytes, config->stream, params, extra);
+}
 CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) { ENTER("0x%llx %d", PTR(stream), mode); return 0; }
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
   ENTER("0x%llx", PTR(stream));

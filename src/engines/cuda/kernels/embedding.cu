@@ -9,6 +9,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void embedding(
     const bf16 *__restrict__ position, const bf16 *__restrict__ type, const bf16 *__restrict__ gamma,
     const bf16 *__restrict__ beta, bf16 *__restrict__ hidden, void *__restrict__ output, float *__restrict__ scale,
     float epsilon) {
+  let_next_start();
+  wait_for_previous();
   const long long index = blockIdx.x;
   Row row;
   load_row(row, word + (long long)ids[index] * ROW_SIZE);

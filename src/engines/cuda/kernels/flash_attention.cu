@@ -92,9 +92,11 @@ __device__ __forceinline__ void rotate_queries(unsigned (&query)[HEAD_STEPS][4],
 }
 
 extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_attention(
-    const bf16 *__restrict__ qkv, void *__restrict__ output, const int4 *__restrict__ tiles, float scale_log2,
+    const bf16 *qkv, void *__restrict__ output, const int4 *__restrict__ tiles, float scale_log2,
     const float *__restrict__ output_scale, const int *__restrict__ positions, const float *__restrict__ rotation,
     const bf16 *__restrict__ query_gamma, float epsilon) {
+  let_next_start();
+  wait_for_previous();
   DYNAMIC_SHARED(shared);
   bf16 *stages = reinterpret_cast<bf16 *>(shared);
   const auto keys_of = [&](int stage) { return stages + stage * 2 * TILE; };

@@ -3,11 +3,13 @@
 //   rows i32 [count]. Grid: [count, 2]: a block a row of one array. Bound by latency.
 #include "ptx.cuh"
 
-extern "C" __global__ __launch_bounds__(THREADS) void gather_rows(const unsigned char *__restrict__ first,
+extern "C" __global__ __launch_bounds__(THREADS) void gather_rows(const unsigned char *first,
                                                                   unsigned char *__restrict__ first_to,
-                                                                  const unsigned char *__restrict__ second,
+                                                                  const unsigned char *second,
                                                                   unsigned char *__restrict__ second_to,
                                                                   const int *__restrict__ rows) {
+  let_next_start();
+  wait_for_previous();
   const bool is_first = blockIdx.y == 0;
   const int bytes = is_first ? FIRST_BYTES : SECOND_BYTES;
   const unsigned char *from = (is_first ? first : second) + (long long)rows[blockIdx.x] * bytes;

@@ -13,6 +13,8 @@ __device__ __forceinline__ float gelu_of(float x) {
 
 extern "C" __global__ __launch_bounds__(THREADS) void gelu(const bf16 *input, const bf16 *__restrict__ bias, void *output,
                                                            float *__restrict__ scale) {
+  let_next_start();
+  wait_for_previous();
   const long long index = blockIdx.x;
   Row row;
   load_row(row, input + index * ROW_SIZE);

@@ -40,11 +40,19 @@ export interface SourceCompiler {
 export class KernelLoader {
   readonly gpu: GpuContext
   readonly #compiler: SourceCompiler
+  readonly #overlapping: boolean
   readonly #modules = new Map<string, Promise<GpuModule>>()
 
-  constructor(gpu: GpuContext, compiler: SourceCompiler) {
+  /** @param options.overlapping whether a kernel's blocks may start before the kernel before is done. Default: where the chip
+   *   can, from compute capability 9.0 on */
+  constructor(
+    gpu: GpuContext,
+    compiler: SourceCompiler,
+    options: { readonly overlapping?: boolean | undefined } = {},
+  ) {
     this.gpu = gpu
     this.#compiler = compiler
+    this.#overlapping = (options.overlapping ?? true) && gpu.device.computeCapability.major >= 9
   }
 
   /** The same variant is compiled and loaded once; it lives as long as the GPU's context.
@@ -67,7 +75,7 @@ export class KernelLoader {
     const source = await readKernelSource(file)
     const target = this.#compiler.targetFor(chip, onlyArchitecture === undefined ? '' : 'a')
     const image = await this.#compiler.compile({ source, defines, target })
-    return new GpuModule(this.gpu, file, image)
+    return new GpuModule(this.gpu, file, image, { overlapping: this.#overlapping })
   }
 }
 

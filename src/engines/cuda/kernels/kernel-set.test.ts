@@ -66,6 +66,21 @@ describe.skipIf(realNvrtc === undefined)('the kernels, compiled by NVRTC', () =>
     })
   }
 
+  it('no kernel reads or writes what others work on before it waits for the one before', async () => {
+    const all = matmulPrecisions.flatMap(setFor)
+    for (const variant of new Map(all.map((each) => [each.file, each])).values()) {
+      const ptx = Buffer.from(await compile(variant, 'compute_90')).toString()
+      const bodies = ptx.split('.visible .entry ').slice(1)
+      expect(bodies.length).toBeGreaterThan(0)
+      for (const body of bodies) {
+        const [before, after] = body.split('griddepcontrol.wait;')
+        expect(after, variant.file).toBeDefined()
+        // Weights come by ld.global.nc: no kernel of a pass writes them.
+        expect(before, variant.file).not.toMatch(/(ld\.global(?!\.nc)|st\.global|atom\.global|cp\.async)/)
+      }
+    }
+  })
+
   it('sm_90a has every way to build attention', { timeout: 120_000 }, async () => {
     for (const tuning of Object.values(attentionTunings)) {
       const options = { ...qwen4b, isCausal: true, rope: { epsilon: 1e-6 }, output: 'fp8', tuning } as const

@@ -10,8 +10,10 @@
 #define POOLING_MEAN 2
 
 extern "C" __global__ __launch_bounds__(THREADS) void pooling(
-    const bf16 *__restrict__ hidden, const int *__restrict__ cumulative_lengths, const bf16 *__restrict__ gamma,
+    const bf16 *hidden, const int *__restrict__ cumulative_lengths, const bf16 *__restrict__ gamma,
     float *__restrict__ output, float epsilon, int dimensions, int normalize) {
+  let_next_start();
+  wait_for_previous();
   Row row;
 #if POOLING == POOLING_MEAN
   const int begin = cumulative_lengths[blockIdx.x], end = cumulative_lengths[blockIdx.x + 1];

@@ -9,6 +9,20 @@ __device__ __forceinline__ float shuffle_xor(float value, int mask) {
 }
 __device__ __forceinline__ void atomic_max(unsigned *address, unsigned value) { atomicMax(address, value); }
 
+// Every kernel calls both, in this order, before it reads or writes what another kernel works on: its blocks may be there
+// while the one before is at work (GpuModule's `overlapping`). Pointers to what another kernel wrote are not both const and
+// __restrict__, else the compiler may read them before the wait.
+__device__ __forceinline__ void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // 4, 8 or 16 bytes at once; the address must be a multiple of that.
 template <typename Vector> __device__ __forceinline__ Vector load_vector(const void *address) {
   return *reinterpret_cast<const Vector *>(address);

@@ -18,6 +18,8 @@ __device__ __forceinline__ float2 unpack(unsigned pair) {
 extern "C" __global__ __launch_bounds__(WARPS * 32) void qk_norm_rope(
     bf16 *__restrict__ qkv, const int *__restrict__ positions, const float *__restrict__ rotation,
     const bf16 *__restrict__ query_gamma, const bf16 *__restrict__ key_gamma, float epsilon, int rows) {
+  let_next_start();
+  wait_for_previous();
   const long long task = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const long long row = task / ROTATED_HEADS;

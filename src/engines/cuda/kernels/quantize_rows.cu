@@ -36,9 +36,11 @@ __device__ __forceinline__ void load_source_row(Row &row, const Source *from) {
   }
 }
 
-extern "C" __global__ __launch_bounds__(THREADS) void quantize_rows(const Source *__restrict__ input,
+extern "C" __global__ __launch_bounds__(THREADS) void quantize_rows(const Source *input,
                                                                     void *__restrict__ output,
                                                                     float *__restrict__ scale) {
+  let_next_start();
+  wait_for_previous();
   const long long index = blockIdx.x;
   Row row;
   load_source_row(row, input + index * ROW_SIZE);
@@ -47,8 +49,10 @@ extern "C" __global__ __launch_bounds__(THREADS) void quantize_rows(const Source
 
 // Largest size of any value, to find the one scale of a matrix: amax starts at 0 and is compared by its bits, which order
 // sizes as numbers.
-extern "C" __global__ __launch_bounds__(THREADS) void find_amax(const Source *__restrict__ input,
+extern "C" __global__ __launch_bounds__(THREADS) void find_amax(const Source *input,
                                                                 unsigned *__restrict__ amax) {
+  let_next_start();
+  wait_for_previous();
   Row row;
   load_source_row(row, input + (long long)blockIdx.x * ROW_SIZE);
   float largest = 0;
@@ -61,7 +65,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void find_amax(const Source *__
 }
 
 // scale = amax / 448, 1 where all is zero.
-extern "C" __global__ void scale_of_amax(const unsigned *__restrict__ amax, float *__restrict__ scale) {
+extern "C" __global__ void scale_of_amax(const unsigned *amax, float *__restrict__ scale) {
+  let_next_start();
+  wait_for_previous();
   const float largest = __uint_as_float(amax[0]);
   scale[0] = largest > 0 ? largest / E4M3_MAX : 1.0f;
 }

@@ -4,8 +4,10 @@
 #include "rows.cuh"
 
 extern "C" __global__ __launch_bounds__(THREADS) void residual_layernorm(
-    bf16 *__restrict__ hidden, const bf16 *__restrict__ delta, const bf16 *__restrict__ gamma,
+    bf16 *__restrict__ hidden, const bf16 *delta, const bf16 *__restrict__ gamma,
     const bf16 *__restrict__ beta, void *__restrict__ output, float *__restrict__ scale, float epsilon) {
+  let_next_start();
+  wait_for_previous();
   const long long index = blockIdx.x;
   Row row;
   load_row(row, hidden + index * ROW_SIZE);

@@ -3,8 +3,10 @@
 //   Grid: a block a row. Bound by memory. arXiv:2002.05202
 #include "rows.cuh"
 
-extern "C" __global__ __launch_bounds__(THREADS) void swiglu(const bf16 *__restrict__ gate_up,
+extern "C" __global__ __launch_bounds__(THREADS) void swiglu(const bf16 *gate_up,
                                                              void *__restrict__ output, float *__restrict__ scale) {
+  let_next_start();
+  wait_for_previous();
   const long long index = blockIdx.x;
   const bf16 *gates = gate_up + index * 2 * ROW_SIZE;
   Row row, up;
