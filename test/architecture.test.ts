@@ -150,6 +150,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'engines/',
       'serving/pipeline/',
       'serving/server/create-server.ts',
+      'tuning/limits/',
       'tuning/measure/',
     ],
   },

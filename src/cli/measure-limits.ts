@@ -51,7 +51,8 @@ async function countTextTokens(spec: ModelSpec): Promise<number[]> {
   return requests.map(({ tokens }) => tokens)
 }
 
-async function measureGpu(input: CommandInput): Promise<MachinePeak> {
+/** @throws {EmbedError} as findNativeLibraries and measureGpuPeak */
+export async function measureGpu(input: CommandInput): Promise<MachinePeak> {
   const search = chooseCudaSearch(input)
   const { cuda, cudaMajor } = await openCudaDriver('tune', search)
   const cublaslt = needCudaLibrary('libcublasLt', { ...search, cudaMajor })

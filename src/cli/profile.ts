@@ -14,6 +14,7 @@ import { chooseCacheDir } from './cache-dir.ts'
 import type { Command, CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
 import { findCupti } from './find-cupti.ts'
+import { measureGpu } from './measure-limits.ts'
 import { runUnderNsys } from './nsys.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
@@ -125,6 +126,7 @@ async function profileWith(input: CommandInput) {
       clients,
       ...(flags['kernels'] === false ? {} : { findCupti: () => findCupti(cudaSearch) }),
       apiCalls: flags['api'] === true,
+      measurePeak: () => measureGpu(input),
       signal,
       onProgress: (stage, done, of) => line.update(`${stage}: ${done} of ${of}`),
     })

@@ -9,6 +9,7 @@ import {
 import type { GpuProfile } from './gpu-profile.ts'
 import type { HostProfile } from './host-profile.ts'
 import type { NodeProfile } from './node-summary.ts'
+import { formatProductRate } from './product-rate.ts'
 import type { EngineProfile } from './profile-engine.ts'
 
 export interface FormatOptions {
@@ -27,6 +28,7 @@ export function formatEngineProfile(profile: EngineProfile, { maxRows = 15 }: Fo
     '',
     ...formatHost(host),
     ...(gpu === undefined ? [] : ['', ...formatGpu(gpu, maxRows)]),
+    ...(profile.products === undefined ? [] : ['', formatProductRate(profile.products)]),
     ...(nodes === undefined ? [] : ['', ...formatNodes(nodes, maxRows)]),
     '',
     ...formatFindings(profile),

@@ -1,4 +1,6 @@
 /** How fast the products with the weights ran, beside what the device can do: the roofline. */
+import { countLinearWeights, type ModelShape } from '../limits/model-work.ts'
+import { type MachinePeak, type PeakPrecision, weightBytesByPrecision } from '../limits/speed-of-light.ts'
 import type { KernelClassRow } from './kernel-classes.ts'
 
 export interface ProductWork {
@@ -51,6 +53,36 @@ export function rateProducts(
         ? undefined
         : toRoofline(seconds, flops / peak.flops, bytes / peak.memoryBytesPerSecond),
   }
+}
+
+/** rateProducts for a model. @param precision of the engine @param peak of the GPU it ran on */
+export function rateModelProducts(
+  classes: readonly KernelClassRow[],
+  run: {
+    readonly shape: ModelShape
+    readonly precision: string
+    readonly tokens: number
+    readonly batches: number
+  },
+  peak?: MachinePeak,
+): ProductRate | undefined {
+  const { shape, precision, tokens, batches } = run
+  const kind = peakPrecisionOf(precision)
+  const work = {
+    linearWeights: countLinearWeights(shape),
+    bytesPerWeight: weightBytesByPrecision[kind],
+    tokens,
+    batches,
+  }
+  const flops = peak?.flopsByPrecision[kind]
+  if (peak === undefined || flops === undefined) return rateProducts(classes, work)
+  return rateProducts(classes, work, { flops, memoryBytesPerSecond: peak.memoryBytesPerSecond })
+}
+
+/** Tensor cores multiply fp16 as fast as bf16, int8 as fast as fp8. */
+function peakPrecisionOf(precision: string): PeakPrecision {
+  if (precision === 'fp8' || precision === 'fp8-rowwise' || precision === 'int8') return 'fp8'
+  return precision === 'bf16' || precision === 'fp16' ? 'bf16' : 'fp32'
 }
 
 function toRoofline(seconds: number, computeSeconds: number, memorySeconds: number): ProductRate['roofline'] {

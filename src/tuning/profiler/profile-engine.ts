@@ -6,12 +6,14 @@ import { ActivityRecorder } from '../../hardware/gpu/activity-recorder.ts'
 import type { CudaLibrary } from '../../hardware/machine/cuda-libraries.ts'
 import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
 import { type StartOptions, startPipeline } from '../../serving/pipeline/start-pipeline.ts'
+import type { MachinePeak } from '../limits/speed-of-light.ts'
 import type { CountTokens, Workload } from '../measure/workload.ts'
 import { type Assessment, assessProfile } from './assess-profile.ts'
 import type { GpuProfile } from './gpu-profile.ts'
 import { type HostProfile, summariseHost } from './host-profile.ts'
 import { HostRecorder, type HostRecording } from './host-recorder.ts'
 import { type NodeProfile, summariseNodes } from './node-summary.ts'
+import { type ProductRate, rateModelProducts } from './product-rate.ts'
 import { recordWork, summariseRecorded } from './record-work.ts'
 import type { ProfileRecords } from './records.ts'
 
@@ -23,6 +25,8 @@ export interface EngineProfile extends Assessment {
   readonly host: HostProfile
   /** Of a GPU's engine. */
   readonly gpu?: GpuProfile
+  /** What its products with the weights reached. */
+  readonly products?: ProductRate
   /** Of a CPU's engine, measured on an engine of its own after the rest. */
   readonly nodes?: NodeProfile
 }
@@ -38,6 +42,8 @@ export interface ProfileOptions {
   readonly findCupti?: () => Promise<CudaLibrary>
   /** Calls of CUDA's API too, which slows the run down. */
   readonly apiCalls?: boolean
+  /** What the GPU can do at most; asked for when its engine has stopped, since it takes memory. Absent: no limit is told. */
+  readonly measurePeak?: () => Promise<MachinePeak>
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (stage: 'start' | 'warm up' | 'record' | 'nodes', done: number, of: number) => void
 }
@@ -55,26 +61,38 @@ export interface Profiled {
  * PROFILER_BUSY, PROFILING_NOT_PERMITTED */
 export async function profileEngine(config: PipelineConfig, options: ProfileOptions): Promise<Profiled> {
   const { clients = 1 } = options
-  const { engine, model, workload, recording, activity, notes } = await recordEngine(config, options)
+  const { engine, spec, workload, recording, activity, notes } = await recordEngine(config, options)
   const { precision } = engine
   const host = summariseHost(recording)
   const gpu = activity === undefined ? undefined : summariseRecorded(activity, recording)
+  const products =
+    gpu === undefined ? undefined : await rateWork(gpu, { shape: spec, precision, ...recording }, options)
   const pinned = { ...config, engine: engine.name, precision } as PipelineConfig
   const nodes = isOnGpu(engine) ? undefined : await profileNodes(pinned, workload, recording, options)
   return {
     profile: {
       engine,
-      model,
+      model: spec.id,
       workload: workload.name,
       clients,
       host,
       ...(gpu === undefined ? {} : { gpu }),
+      ...(products === undefined ? {} : { products }),
       ...(nodes === undefined ? {} : { nodes }),
       ...assessProfile({ precision, clients, host, gpu, nodes }),
     },
     records: { gpu: activity, spans: recording.spans },
     notes,
   }
+}
+
+/** A peak that cannot be measured, for want of cuBLASLt or of memory, leaves the limit out. */
+async function rateWork(
+  gpu: GpuProfile,
+  run: Parameters<typeof rateModelProducts>[1],
+  { measurePeak }: ProfileOptions,
+): Promise<ProductRate | undefined> {
+  return rateModelProducts(gpu.classes, run, await measurePeak?.().catch(() => undefined))
 }
 
 /** Its kernels are what there is to record. */
@@ -105,7 +123,7 @@ async function recordEngine(config: PipelineConfig, options: ProfileOptions) {
     apiCalls: options.apiCalls,
     run: () => runRequests(owned, workload, options.iterations, options, 'record'),
   })
-  return { engine, model: owned.spec.id, workload, recording, activity, notes: startup.notes }
+  return { engine, spec: owned.spec, workload, recording, activity, notes: startup.notes }
 }
 
 /** The same requests one after the other on an engine that measures its nodes. */
