@@ -111,6 +111,6 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('profile --engine t
       expect.stringContaining('NVreg_RestrictProfilingToAdminUsers=0'),
     ])
     const busy = await profile([], { FAKE_CUPTI_FAILS: 'cuptiSubscribe 39' })
-    expect([busy.code, busy.stderr]).toEqual([1, expect.stringContaining('another profiler has the GPU')])
+    expect([busy.code, busy.stderr]).toEqual([1, expect.stringContaining('error PROFILER_BUSY: ')])
   })
 })
