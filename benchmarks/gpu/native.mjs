@@ -1,11 +1,13 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--pass-tokens 16384] [--wait poll|thread] [--work FOLDER] [--folder FOLDER] [--vectors FILE] [--cache FOLDER] [--no-search] [--no-overlap] [--out FILE]
+//     [--pass-tokens 16384] [--chunk-rows 4096] [--wait poll|thread] [--no-overlap] [--no-search] [--work FOLDER]
+//     [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
-// asked for, with the memory of the whole GPU after each (default 4b; 8 GB are written below --work, default the system's temporary folder, and removed; with --folder
-// they stay there and are used again; with --cache kernels, algorithms and FP8 weights stay, and a second start is timed). --vectors: ids of texts of several lengths and their vectors go to a file, which
-// native_torch.py compares with PyTorch; --rounds 0 for these alone. --no-overlap: no kernel starts before the one before is done. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A
-// precision that fails is a line that says why; exit code 1 then. One JSON line last.
+// asked for (default 4b), with the memory of the whole GPU after each. 8 GB are written below --work (default the system's
+// temporary folder) and removed; with --folder they stay there and are used again. With --cache kernels, algorithms and FP8
+// weights stay, and a second start is timed. --vectors: ids of texts of several lengths and their vectors go to a file,
+// which native_torch.py compares with PyTorch; --rounds 0 for these alone. Needs dist/, an NVIDIA driver, NVRTC and
+// cuBLASLt. A precision that fails is a line that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,6 +25,7 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '50' },
     graphs: { type: 'string', default: '64' },
     wait: { type: 'string', default: 'poll' },
+    'chunk-rows': { type: 'string', default: '4096' },
     'pass-tokens': { type: 'string', default: '16384' },
     work: { type: 'string', default: tmpdir() },
     folder: { type: 'string' },
@@ -116,6 +119,7 @@ async function measureTimes() {
       const options = {
         graphs: Number(flags.graphs),
         wait: flags.wait,
+        chunkRows: Number(flags['chunk-rows']),
         maxPassTokens: Number(flags['pass-tokens']),
         warmUpShapes: flags['no-search'] ? [] : workloads,
         ...(flags.cache === undefined

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 E4M3_MAX = 448.0
-# Keys that flash_attention.cu takes at a time.
+# Keys that the attention takes at a time (portableTuning of flash-attention.ts).
 ATTENTION_TILE = 64
 MINIMUM = {"bf16": ("fp32", 0.999), "fp8": ("fp8", 0.998), "fp8-rowwise": ("fp8-rowwise", 0.998)}
 
@@ -126,7 +126,9 @@ def forward(config, tensors, ids, precision, activation_scale, exact_attention=F
         k, v = (each.repeat_interleave(heads // kv_heads, 1) for each in (k, v))
         scores = torch.einsum("qhd,khd->hqk", q, k) / head_size**0.5
         scores = scores.masked_fill(is_hidden, -torch.inf)
-        attended = stored(attend(scores, v, (lambda x: x) if exact_attention else stored).reshape(tokens, -1))
+        attended = attend(scores, v, (lambda x: x) if exact_attention else stored).reshape(tokens, -1)
+        # With a scale that is given, the attention brings its sums to E4M3 itself.
+        attended = attended if precision == "fp8" else stored(attended)
         x = stored(product(attended, [weight("self_attn.o_proj")], residual=x))
         normed = given(rms_norm(x, weight("post_attention_layernorm"), epsilon))
         gate, up = stored(product(normed, [weight("mlp.gate_proj"), weight("mlp.up_proj")])).chunk(2, -1)

@@ -57,6 +57,12 @@ export const configSchema = Type.Object(
         { minimum: 1, maximum: 64, unit: 'batches', tunable: [1, 2, 4, 8] },
       ),
     ),
+    gpuMemoryBytes: Type.Optional(
+      integer(
+        "Most of the GPU's memory that may be in use, others' included: the native engine takes fewer tokens a pass, then shorter texts (default: all)",
+        { minimum: 2 ** 28, unit: 'bytes' },
+      ),
+    ),
     fetchRuntime: flag('Fetch the OpenVINO runtime into the cache when none is found'),
     openvinoLibrary: Type.Optional(
       string('Path of libopenvino_c.so, when it is not where doctor looks', { placeholder: 'file' }),

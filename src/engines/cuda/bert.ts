@@ -62,13 +62,16 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
   })
   const pool = await loadPooling(loader, { rowSize: hiddenSize, pooling })
 
-  const activations = new Activations(context, Math.max(hiddenSize, attentionSize, intermediateSize))
+  const activations = new Activations(context, {
+    largestInner: Math.max(hiddenSize, attentionSize, intermediateSize),
+    rows: context.maxPassTokens,
+  })
   const hidden = activations.buffer('hidden', hiddenSize)
   const [qkv, attended, delta, raised] = [
-    activations.buffer('queries, keys, values', 3 * attentionSize).handle,
-    activations.buffer('attended', attentionSize).handle,
-    activations.buffer('delta', hiddenSize).handle,
-    activations.buffer('raised', intermediateSize).handle,
+    activations.buffer('queries, keys, values', 3 * attentionSize),
+    activations.buffer('attended', attentionSize),
+    activations.buffer('delta', hiddenSize),
+    activations.buffer('raised', intermediateSize),
   ]
   // bf16 rows for the products; FP8 has one buffer for all. GELU may write where it reads.
   const active = raised
@@ -88,12 +91,12 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
     const queryKeyValue = [names.query, names.key, names.value].map((name) => `attention.${name}`)
     return {
       qkv: await linearOf(queryKeyValue, attentionSize, hiddenSize),
-      qkvInput: await activations.inputOf(`${at}.attention.qkv`, hidden.handle),
+      qkvInput: await activations.inputOf(`${at}.attention.qkv`, hidden),
       dense: await linearOf([`attention.${names.output}`], hiddenSize, attentionSize),
       denseInput: await activations.inputOf(`${at}.attention.dense`, attended),
       attentionNorm: await normOf(`attention.${names.layerNorm}`),
       up: await linearOf(['intermediate.dense'], intermediateSize, hiddenSize),
-      upInput: await activations.inputOf(`${at}.up`, hidden.handle),
+      upInput: await activations.inputOf(`${at}.up`, hidden),
       down: await linearOf(['output.dense'], hiddenSize, intermediateSize),
       downInput: await activations.inputOf(`${at}.down`, active),
       outputNorm: await normOf('output.LayerNorm'),
@@ -102,7 +105,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
 
   const all = (rows: number): RemainingRows => ({
     rows,
-    hidden: hidden.handle,
+    hidden: hidden,
     attended: isRowwise ? attended : layers[0]!.denseInput.values,
   })
   const pooled = await loadPooledRows(context, activations, {
@@ -172,7 +175,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
         rows,
         ids,
         word,
-        hidden: hidden.handle,
+        hidden: hidden,
         layernorm: { ...layernormOf, positions },
         ...toRowOutput(first.qkvInput),
       })

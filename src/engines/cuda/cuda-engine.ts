@@ -14,23 +14,18 @@ import { MatmulLibrary, type MatmulPrecision } from '../../hardware/gpu/matmul.t
 import type { WaitMode } from '../../hardware/gpu/event.ts'
 import { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { ActivationScales } from '../../model/activation-scales.ts'
-import { readHfConfig } from '../../model/hf-config.ts'
-import { toDecoderShape } from '../../model/onnx/decoder-shape.ts'
-import { toEncoderShape } from '../../model/onnx/encoder-shape.ts'
-import { findModelWeights } from '../../model/onnx/model-weights.ts'
-import { openSafetensors } from '../../model/safetensors.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '../engine.ts'
 import { findNonFiniteRow } from '../vectors.ts'
 import { BatchBuffers, planPasses } from './batch-buffers.ts'
-import { loadBert } from './bert.ts'
 import type { ForwardPass } from './forward-pass.ts'
 import { readCachedWeights, weightCachePath, writeCachedWeights } from './weight-cache.ts'
+import { planTokens } from './memory-plan.ts'
+import { openModel } from './open-model.ts'
 import { PassGraphs } from './pass-graphs.ts'
 import { GpuWeights } from './gpu-weights.ts'
 import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
 import { LinearLayers } from './linear-layers.ts'
-import { loadQwen3 } from './qwen3.ts'
 import { warmUp, type WarmUpShape } from './warm-up.ts'
 import { weightsFolderName } from './weight-files.ts'
 
@@ -39,8 +34,15 @@ export interface CudaEngineOptions {
   readonly precision: MatmulPrecision
   /** Needed for 'fp8'. */
   readonly scales?: ActivationScales | undefined
-  /** Tokens of one pass; a larger batch takes several. Default 16384. */
+  /** Tokens of one pass; a larger batch takes several. At least the longest text's, fewer where they do not fit the GPU.
+   * Default 16384. */
   readonly maxPassTokens?: number | undefined
+  /** As ForwardContext has it. Default 4096: products of so many rows are bound by the tensor cores. */
+  readonly chunkRows?: number | undefined
+  /** Most that may be used of the whole GPU, by whomever. Default: all. */
+  readonly memoryLimitBytes?: number | undefined
+  /** What the user should be told. */
+  readonly onNote?: ((note: string) => void) | undefined
   /** Most shapes that have a CUDA graph; 0: none. Default 64. */
   readonly graphs?: number | undefined
   /** Whether a kernel's blocks may start before the kernel before is done. Default: where the chip can. */
@@ -99,19 +101,29 @@ export async function openCudaEngine(
   options: CudaEngineOptions,
   libraries: CudaEngineLibraries,
 ): Promise<CudaEngine> {
-  const { spec, precision } = options
-  const maxPassTokens = Math.max(options.maxPassTokens ?? 16_384, spec.maxTokens)
+  const { spec, precision, chunkRows = 4096 } = options
+  await using model = await openModel(spec, { precision, chunkRows })
   const gpu = await openGpu(libraries.cuda)
   try {
     const stream = new GpuStream(gpu, 'forward pass')
     const loader = new KernelLoader(gpu, libraries.compilerFor(gpu), { overlapping: options.overlapping })
     const library = new MatmulLibrary(gpu, libraries.cublaslt)
     const linear = new LinearLayers(library, precision)
-    const before = gpu.readMemory().freeBytes
+    const memoryBefore = gpu.readMemory()
+    const { maxPassTokens, maxTokens } = planTokens(
+      model.memory,
+      { passTokens: options.maxPassTokens ?? 16_384, textTokens: spec.maxTokens },
+      { ...memoryBefore, limitBytes: options.memoryLimitBytes },
+    )
+    if (maxTokens < spec.maxTokens) {
+      options.onNote?.(
+        `cuda: the GPU's memory has room for texts of ${maxTokens} tokens, the model takes ${spec.maxTokens}`,
+      )
+    }
     const cachePath = weightCachePathOf(options)
     const cached = cachePath === undefined ? undefined : await readCachedWeights(cachePath, stream)
     const gpuWeights = new GpuWeights(loader, stream, { precision, cached })
-    const forward = await loadForward(options, {
+    const forward = await model.load({
       loader,
       stream,
       linear,
@@ -119,9 +131,10 @@ export async function openCudaEngine(
       precision,
       scales: options.scales,
       pooling: spec.pooling,
-      maxTokens: spec.maxTokens,
+      maxTokens,
       maxPassTokens,
       maxPassSequences,
+      chunkRows,
     })
     if (cachePath !== undefined && cached === undefined) {
       // A disk that is full makes the next start slow, and fails none.
@@ -142,9 +155,9 @@ export async function openCudaEngine(
       precision,
       runtimeVersion: versionText(library.version),
       dimensions: spec.hiddenSize,
-      maxTokens: spec.maxTokens,
+      maxTokens,
       maxBatchSize: maxPassSequences,
-      memoryBytes: Math.max(gpuWeights.bytes, before - gpu.readMemory().freeBytes),
+      memoryBytes: Math.max(gpuWeights.bytes, memoryBefore.freeBytes - gpu.readMemory().freeBytes),
       outputs: ['pooled'],
       concurrency: 1,
     }
@@ -168,30 +181,6 @@ export async function openCudaEngine(
 function weightCachePathOf({ weightCacheFolder: folder, spec, precision }: CudaEngineOptions) {
   if (folder === undefined || precision === 'bf16') return undefined
   return weightCachePath(folder, spec.contentHash, precision)
-}
-
-async function loadForward(
-  { spec }: CudaEngineOptions,
-  context: Omit<Parameters<typeof loadQwen3>[1], 'weights'>,
-): Promise<ForwardPass> {
-  const { family, files, folder } = spec
-  if (family === undefined || files.weights.length === 0 || spec.dimensions !== spec.hiddenSize) {
-    const reason =
-      family === undefined
-        ? `it does not compute the architecture '${spec.architecture}'`
-        : files.weights.length === 0
-          ? 'the folder brings no safetensors'
-          : 'it has no dense layer after the pooling'
-    throw new EmbedError('ENGINE_UNAVAILABLE', { engine: 'cuda', reason, fix: 'use another engine' })
-  }
-  await using tensors = await openSafetensors(files.weights)
-  const config = await readHfConfig(folder, files.config)
-  if (family === 'qwen3') {
-    const weights = findModelWeights(tensors, files.weights, 'decoder')
-    return await loadQwen3(toDecoderShape(config, files.config), { ...context, weights })
-  }
-  const weights = findModelWeights(tensors, files.weights, 'encoder')
-  return await loadBert(toEncoderShape(spec, config, family), { ...context, weights })
 }
 
 interface EngineParts {

@@ -75,6 +75,8 @@ export interface ForwardContext {
   /** Of all sequences of a pass together. */
   readonly maxPassTokens: number
   readonly maxPassSequences: number
+  /** Rows that a decoder's products take at a time, a multiple of 128: what lies between them needs no more room. */
+  readonly chunkRows: number
 }
 
 /** The buffers between the layers, shared by all of them. */
@@ -84,21 +86,23 @@ export class Activations {
   readonly #rowScales: DevicePointer | undefined
   readonly #quantised: DevicePointer | undefined
 
-  /** @param largestInner the longest row that goes into a product */
-  constructor(context: ForwardContext, largestInner: number) {
+  /** @param input.largestInner the longest row that goes into a product   @param input.rows of a product at most */
+  constructor(context: ForwardContext, input: { readonly largestInner: number; readonly rows: number }) {
     this.#context = context
     const { precision } = context
-    // buffer() counts values of two bytes: E4M3 has one, a scale four.
-    this.#quantised = precision === 'bf16' ? undefined : this.buffer('quantised', largestInner / 2).handle
-    this.#rowScales = precision === 'fp8-rowwise' ? this.buffer('row scales', 2).handle : undefined
+    const rows = roundRows(input.rows)
+    this.#quantised = precision === 'bf16' ? undefined : this.bytesOf('quantised', rows * input.largestInner)
+    this.#rowScales = precision === 'fp8-rowwise' ? this.bytesOf('row scales', rows * 4) : undefined
   }
 
   /** bf16 [rows, rowSize]; default: as many rows as a pass has */
-  buffer(name: string, rowSize: number, rows = this.#context.maxPassTokens): DeviceBuffer {
-    const { loader } = this.#context
-    const bytes = roundRows(rows) * rowSize * 2
+  buffer(name: string, rowSize: number, rows = this.#context.maxPassTokens): DevicePointer {
+    return this.bytesOf(name, roundRows(rows) * rowSize * 2)
+  }
+
+  bytesOf(name: string, bytes: number): DevicePointer {
     this.bytes += bytes
-    return new DeviceBuffer(loader.gpu, name, bytes)
+    return new DeviceBuffer(this.#context.loader.gpu, name, bytes).handle
   }
 
   /** Where a kernel writes what the linear layer of that name reads next: one buffer for all but bf16, which has its own.

@@ -78,7 +78,7 @@ export async function loadPooledRows(
   const { hiddenSize, attentionBytes, room } = options
   const gather = await loadGatherRows(loader, { firstBytes: hiddenSize * 2, secondBytes: attentionBytes })
   const most = Math.min(maxPassSequences, maxPassTokens)
-  const hidden = activations.buffer('pooled', hiddenSize, most).handle
+  const hidden = activations.buffer('pooled', hiddenSize, most)
   return {
     countOf,
     gather: (stream, batch, from) => {

@@ -17,6 +17,12 @@ import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows
 import { loadVocabularyTable } from './vocabulary-table.ts'
 import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
 
+/** Some of the remaining rows. */
+interface Chunk extends RemainingRows {
+  /** bf16 [rows, (heads + 2 * kvHeads) * headSize] */
+  readonly qkv: DevicePointer
+}
+
 interface Layer {
   readonly attentionNorm: DevicePointer
   readonly qkv: LinearWeights
@@ -35,7 +41,7 @@ interface Layer {
 /** Loads kernels and weights. The residual stream is bf16: Qwen3 overflows fp16.
  * @throws {EmbedError} MODEL_FILE_CORRUPT, MODEL_CONFIG_INVALID, GPU_OUT_OF_MEMORY, SCALES_INVALID, KERNEL_NOT_COMPILED */
 export async function loadQwen3(shape: DecoderShape, context: ForwardContext): Promise<ForwardPass> {
-  const { loader, linear, precision, pooling, weights, maxTokens, gpuWeights } = context
+  const { loader, linear, precision, pooling, weights, maxTokens, maxPassTokens, gpuWeights } = context
   const { hiddenSize, intermediateSize, headSize, rmsNormEpsilon: epsilon } = shape
   if (pooling === 'mean') {
     // The model's last norm comes before the mean, and is done for pooled tokens only.
@@ -69,16 +75,23 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   const swiglu = await loadSwiglu(loader, { rowSize: intermediateSize, output: precision })
   const pool = await loadPooling(loader, { rowSize: hiddenSize, pooling, rmsNorm: { epsilon } })
 
-  const activations = new Activations(context, Math.max(hiddenSize, attentionSize, intermediateSize))
+  const [passRows, chunk] = [maxPassTokens, Math.min(context.chunkRows, maxPassTokens)].map(roundRows) as [
+    number,
+    number,
+  ]
+  const largestInner = Math.max(hiddenSize, attentionSize, intermediateSize)
+  const activations = new Activations(context, { largestInner, rows: chunk })
   const hidden = activations.buffer('hidden', hiddenSize)
-  // The attention is over when the feed-forward begins: they share their memory.
-  const sharedSize = Math.max(qkvSize + attentionSize, 2 * intermediateSize)
-  const gateUp = activations.buffer('attention, then gate and up', sharedSize).handle
+  // The attention is over when gate and up come: they share their memory.
+  const attentionBytes = passRows * (qkvSize + attentionSize) * 2
+  const gateUpBytes = chunk * intermediateSize * 4
+  const gateUp = activations.bytesOf('attention, then gate and up', Math.max(attentionBytes, gateUpBytes))
   const qkv = gateUp
-  const attended = (qkv + BigInt(roundRows(context.maxPassTokens) * qkvSize * 2)) as DevicePointer
+  const attended = rowAt(qkv, passRows, qkvSize * 2)
+  const attendedBytes = attentionSize * (precision === 'fp8' ? 1 : 2)
   // bf16 rows for the products; FP8 has one buffer for all.
-  const normed = precision === 'bf16' ? activations.buffer('normed', hiddenSize).handle : qkv
-  const active = precision === 'bf16' ? activations.buffer('active', intermediateSize).handle : qkv
+  const normed = precision === 'bf16' ? activations.buffer('normed', hiddenSize, chunk) : qkv
+  const active = precision === 'bf16' ? activations.buffer('active', intermediateSize, chunk) : qkv
   const rotation = await gpuWeights.upload(makeRotation(maxTokens, headSize, shape.ropeTheta))
   const finalNorm = await gpuWeights.vector([weights.get('norm.weight', [hiddenSize])])
   const word = await loadVocabularyTable(
@@ -129,40 +142,56 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     }
   }
 
-  const all = (rows: number): RemainingRows => ({
-    rows,
-    hidden: hidden.handle,
-    attended: isRowwise ? attended : layers[0]!.denseInput.values,
-  })
+  const all = (rows: number): RemainingRows => ({ rows, hidden, attended })
   const pooled = await loadPooledRows(context, activations, {
     hiddenSize,
-    attentionBytes: attentionSize * (precision === 'fp8' ? 1 : 2),
+    attentionBytes: attendedBytes,
     room: qkv,
   })
-  const qkvCallOf = (layer: Layer, rows: number): LinearCall => ({
-    rows,
-    input: layer.qkvInput,
-    output: qkv,
-  })
-  /** The products after the attention, in order. */
-  const callsOf = (layer: Layer, of: RemainingRows): readonly [LinearCall, LinearCall, LinearCall] => {
+  /** What the products take at a time. */
+  const chunksOf = (of: RemainingRows): Chunk[] =>
+    Array.from({ length: Math.ceil(of.rows / chunk) }, (_, i) => ({
+      rows: Math.min(chunk, of.rows - i * chunk),
+      hidden: rowAt(of.hidden, i * chunk, hiddenSize * 2),
+      qkv: rowAt(qkv, i * chunk, qkvSize * 2),
+      attended: rowAt(of.attended, i * chunk, attendedBytes),
+    }))
+  /** Attention's two and the feed-forward's two, in order. */
+  const callsOf = (layer: Layer, of: Chunk): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => {
     const { rows, hidden: output } = of
     const denseInput = isRowwise ? layer.denseInput : { ...layer.denseInput, values: of.attended }
     return [
+      { rows, input: layer.qkvInput, output: of.qkv },
       { rows, input: denseInput, output, accumulate: true },
       { rows, input: layer.gateUpInput, output: gateUp },
       { rows, input: layer.downInput, output, accumulate: true },
     ]
   }
+  const enqueueBeforeAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
+    for (const each of chunksOf(of)) {
+      const { rows, hidden: residual } = each
+      rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
+      linear.launch(stream, layer.qkv, callsOf(layer, each)[0])
+    }
+  }
   const enqueueAfterAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
-    const { rows, hidden: residual } = of
-    const [denseCall, gateUpCall, downCall] = callsOf(layer, of)
-    quantizer?.quantize(stream, { rows, input: of.attended, ...toRowOutput(layer.denseInput) })
-    linear.launch(stream, layer.dense, denseCall)
-    rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
-    linear.launch(stream, layer.gateUp, gateUpCall)
-    swiglu(stream, { rows, gateUp, ...toRowOutput(layer.downInput) })
-    linear.launch(stream, layer.down, downCall)
+    const chunks = chunksOf(of)
+    for (const each of chunks) {
+      quantizer?.quantize(stream, {
+        rows: each.rows,
+        input: each.attended,
+        ...toRowOutput(layer.denseInput),
+      })
+      linear.launch(stream, layer.dense, callsOf(layer, each)[1])
+    }
+    for (const each of chunks) {
+      const { rows, hidden: residual } = each
+      const [, , gateUpCall, downCall] = callsOf(layer, each)
+      rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
+      linear.launch(stream, layer.gateUp, gateUpCall)
+      swiglu(stream, { rows, gateUp, ...toRowOutput(layer.downInput) })
+      linear.launch(stream, layer.down, downCall)
+    }
   }
 
   return {
@@ -173,25 +202,22 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     pooledToken: pooledTokenOf(pooling),
     products: (batch) => {
       const layer = layers[0]!
-      const weightsOf = [layer.dense, layer.gateUp, layer.down]
-      const rows = [batch.rows, pooled?.countOf(batch) ?? []].flat()
-      return [
-        { weights: layer.qkv, call: qkvCallOf(layer, batch.rows) },
-        ...rows.flatMap((each) =>
-          callsOf(layer, all(each)).map((call, i) => ({ weights: weightsOf[i]!, call })),
-        ),
-      ]
+      const weightsOf = [layer.qkv, layer.dense, layer.gateUp, layer.down]
+      const toProducts = (of: Chunk) =>
+        callsOf(layer, of).map((call, i) => ({ weights: weightsOf[i]!, call }))
+      const count = pooled?.countOf(batch)
+      const ofPooled =
+        count === undefined ? [] : chunksOf(all(count)).flatMap((of) => toProducts(of).slice(1))
+      return [...chunksOf(all(batch.rows)).flatMap(toProducts), ...ofPooled]
     },
     enqueue: (stream, batch) => {
       const { rows, ids, positions, tiles, tileCount } = batch
       const isPooledEarly = pooled?.countOf(batch) !== undefined
-      embedding(stream, { rows, ids, word, hidden: hidden.handle })
+      embedding(stream, { rows, ids, word, hidden })
       let remaining = all(rows)
       for (const layer of layers) {
         const { queryGamma, keyGamma } = layer
-        const residual = remaining.hidden
-        rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
-        linear.launch(stream, layer.qkv, qkvCallOf(layer, rows))
+        enqueueBeforeAttention(stream, layer, remaining)
         rope(stream, { rows, qkv, positions, rotation, keyGamma })
         const isLast = isPooledEarly && layer === layers.at(-1)
         attention.launch(stream, {
@@ -216,4 +242,8 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
       })
     },
   }
+}
+
+function rowAt(from: DevicePointer, row: number, rowBytes: number): DevicePointer {
+  return (from + BigInt(row * rowBytes)) as DevicePointer
 }

@@ -142,6 +142,8 @@ function createCreator(
         maxPassTokens: config.maxBatchTokens,
         graphs: config.cudaGraphs,
         wait: config.gpuWait,
+        memoryLimitBytes: config.gpuMemoryBytes,
+        onNote: (note) => notes.push(note),
         warmUpShapes: warmUpShapes.filter(({ tokens }) => tokens <= spec.maxTokens),
       })
     }

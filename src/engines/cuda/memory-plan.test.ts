@@ -1,0 +1,108 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { canEmulate, openEmulatedLibraries } from '../../../test/fakes/emulated-gpu.ts'
+import { failureOf, thrownBy } from '../../../test/fakes/failure.ts'
+import { writeNativeBert, writeNativeQwen3 } from '../../../test/fixtures/native-models.ts'
+import { openCudaEngine } from './cuda-engine.ts'
+import { decoderMemory, planTokens } from './memory-plan.ts'
+import { openModel } from './open-model.ts'
+
+const gib = 2 ** 30
+const qwen4b = {
+  hiddenSize: 2560,
+  layerCount: 36,
+  headCount: 32,
+  keyValueHeadCount: 8,
+  headSize: 128,
+  intermediateSize: 9728,
+  vocabularySize: 151_936,
+  rmsNormEpsilon: 1e-6,
+  ropeTheta: 1e6,
+  attentionBias: false,
+}
+const ofQwen4b = decoderMemory(qwen4b, 'fp8', 4096)
+
+describe('the tokens of a pass', () => {
+  it('are those asked for, or those of the longest text, where there is room', () => {
+    const gpu = { freeBytes: 79 * gib, totalBytes: 80 * gib }
+    expect(planTokens(ofQwen4b, { passTokens: 4096, textTokens: 512 }, gpu)).toEqual({
+      maxPassTokens: 4096,
+      maxTokens: 512,
+    })
+    expect(planTokens(ofQwen4b, { passTokens: 4096, textTokens: 32_768 }, gpu)).toEqual({
+      maxPassTokens: 32_768,
+      maxTokens: 32_768,
+    })
+  })
+
+  it('are as many as fit, and so are those of a text', () => {
+    const gpu = { freeBytes: 4 * gib, totalBytes: 8 * gib }
+    const limits = planTokens(ofQwen4b, { passTokens: 4096, textTokens: 32_768 }, gpu)
+    expect(limits.maxTokens).toBe(limits.maxPassTokens)
+    expect(limits.maxTokens % 128).toBe(0)
+    const needed = (tokens: number) => ofQwen4b.weightBytes + ofQwen4b.bufferBytes(tokens) + (64 << 20)
+    expect(needed(limits.maxTokens)).toBeLessThanOrEqual(gpu.freeBytes)
+    expect(needed(limits.maxTokens + 128)).toBeGreaterThan(gpu.freeBytes)
+    expect(planTokens(ofQwen4b, { passTokens: 16_384, textTokens: 512 }, gpu).maxTokens).toBe(512)
+    // 4 GiB of another's are in use: a limit of 8 leaves as much, one of 7.7 less.
+    const shared = { freeBytes: 76 * gib, totalBytes: 80 * gib }
+    const within = (limit: number) =>
+      planTokens(ofQwen4b, { passTokens: 4096, textTokens: 32_768 }, { ...shared, limitBytes: limit * gib })
+        .maxTokens
+    expect(within(8)).toBe(limits.maxTokens)
+    expect(within(7.7)).toBeLessThan(limits.maxTokens)
+  })
+
+  it('are refused with the numbers where not even short texts fit', () => {
+    const gpu = { freeBytes: 3 * gib, totalBytes: 24 * gib }
+    const failure = thrownBy(() => planTokens(ofQwen4b, { passTokens: 4096, textTokens: 32_768 }, gpu))
+    expect(failure.code).toBe('GPU_OUT_OF_MEMORY')
+    expect(failure.message).toContain('3465 MiB of weights and passes of 512 tokens')
+    expect(failure.details).toMatchObject({ freeBytes: 3 * gib, totalBytes: 24 * gib })
+  })
+})
+
+describe.skipIf(!canEmulate)('what a model takes', { timeout: 60_000 }, async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'memory-plan-'))
+  afterAll(() => rm(folder, { recursive: true }))
+
+  for (const [name, write] of [
+    ['Qwen3', writeNativeQwen3],
+    ['BERT', writeNativeBert],
+  ] as const) {
+    it(`is reckoned as ${name} then takes it`, async () => {
+      const spec = await write(folder)
+      for (const precision of ['bf16', 'fp8', 'fp8-rowwise'] as const) {
+        const options = { precision, chunkRows: 128, maxPassTokens: 1024 }
+        const scales = { kind: 'fixed', scale: 1 } as const
+        await using engine = await openCudaEngine({ spec, scales, ...options }, await openEmulatedLibraries())
+        await using model = await openModel(spec, options)
+        const { weightBytes, bufferBytes } = model.memory
+        // Norms, biases and rotations beside the matrices; ids, tiles and vectors beside the buffers between the layers.
+        expect(engine.memory.weightBytes / weightBytes).toBeGreaterThan(0.99)
+        expect(engine.memory.weightBytes - weightBytes).toBeLessThan(40_000)
+        expect(engine.memory.activationBytes / bufferBytes(1024)).toBeGreaterThan(0.99)
+        expect(engine.memory.activationBytes - bufferBytes(1024)).toBeLessThan(500_000)
+      }
+    })
+  }
+
+  it('decides what texts the engine takes', async () => {
+    const spec = await writeNativeQwen3(folder)
+    const libraries = await openEmulatedLibraries()
+    const notes: string[] = []
+    const options = { spec: { ...spec, maxTokens: 100_000 }, precision: 'bf16' } as const
+    // The emulated GPU has 5 of 7 GiB free.
+    const open = async (memoryLimitBytes: number) =>
+      openCudaEngine({ ...options, memoryLimitBytes, onNote: (note) => notes.push(note) }, libraries)
+    await using engine = await open(2 * gib + (80 << 20))
+    expect(engine.info.maxTokens).toBeLessThan(100_000)
+    expect(engine.info.maxTokens).toBeGreaterThan(512)
+    expect(notes).toEqual([
+      `cuda: the GPU's memory has room for texts of ${engine.info.maxTokens} tokens, the model takes 100000`,
+    ])
+    expect((await failureOf(open(2 * gib))).code).toBe('GPU_OUT_OF_MEMORY')
+  })
+})
