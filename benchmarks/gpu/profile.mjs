@@ -258,6 +258,7 @@ async function profileWorkload({
     utilisation: busy.busyRatio,
     kernelsPerBatch: inWindow.kernels.length / count,
     graphRatio: profile.graphRatio,
+    overlapRatio: profile.overlapRatio,
     overheadUsPerKernel: ((overhead.onMs - overhead.offMs) * 1e3 * count) / inWindow.kernels.length,
     kernelMsPerBatch: kernels.reduce((sum, { totalNs }) => sum + totalNs, 0) / 1e6 / count,
     medianGapUs: median(batches.map(({ medianGapNs }) => medianGapNs / 1e3)),
@@ -282,7 +283,7 @@ async function profileWorkload({
     `${run.kernelsPerBatch} kernels a batch, ${(100 * run.graphRatio).toFixed(0)} % of them in graphs`,
   )
   console.log(
-    `${format.formatBusyTime(busy)}; within a batch ${(100 * run.busyWithinBatch).toFixed(1)} %, pauses ${run.gapMsPerBatch.toFixed(3)} ms`,
+    `${format.formatBusyTime(busy)}; within a batch ${(100 * run.busyWithinBatch).toFixed(1)} %, pauses ${run.gapMsPerBatch.toFixed(3)} ms; times add up to ${run.overlapRatio.toFixed(2)} x the busy time`,
   )
   console.log(`\n${format.formatKernelClasses(run.classes)}\n\n${format.formatMemcpys(run.memcpys)}`)
   console.log(`\n${format.formatTimes(kernels, Number(flags.rows))}`)

@@ -17,6 +17,7 @@ export interface FormatOptions {
   readonly maxRows?: number
 }
 
+const noticeableOverlap = 1.02
 /** The few long ones matter. */
 const maxPauses = 5
 
@@ -60,6 +61,11 @@ export function formatHost(host: HostProfile): string[] {
 function formatGpu(gpu: GpuProfile, maxRows: number): string[] {
   return [
     formatBusyTime(gpu.busy),
+    ...(gpu.overlapRatio < noticeableOverlap
+      ? []
+      : [
+          `work overlaps: times add up to ${gpu.overlapRatio.toFixed(2)} x the busy time, those of kernels hold waiting`,
+        ]),
     '',
     formatKernelClasses(gpu.classes),
     '',

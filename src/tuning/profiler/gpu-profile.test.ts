@@ -30,3 +30,10 @@ it('without a window, from the first work to the last', () => {
   expect(whole.pauses).toMatchObject([{ name: 'warm-up -> memcpy pinned to device', totalNs: 300_000 }])
   expect(summariseGpu(makeActivity())).toMatchObject({ graphRatio: 0, kernels: [] })
 })
+
+it('tells how far times of kernels hold others', () => {
+  const kernels = [makeKernel({ startNs: 0, endNs: 100 }), makeKernel({ startNs: 50, endNs: 150 })]
+  expect(summariseGpu(makeActivity({ kernels })).overlapRatio).toBeCloseTo(200 / 150)
+  expect(summariseGpu(activity).overlapRatio).toBe(1)
+  expect(summariseGpu(makeActivity()).overlapRatio).toBe(1)
+})

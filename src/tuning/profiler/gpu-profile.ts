@@ -1,6 +1,6 @@
 /** A recording's sums: what the tables show, the criteria judge and the JSON keeps. */
 import type { GpuActivity, Interval } from '../../hardware/gpu/activity.ts'
-import { type BusyTime, listDeviceWork, measureBusyTime } from './busy-time.ts'
+import { type BusyTime, listDeviceWork, measureBusyTime, sumDurations } from './busy-time.ts'
 import { classifyTimes, type KernelClassRow } from './kernel-classes.ts'
 import { type MemcpySummaryRow, summariseMemcpys } from './memcpy-summary.ts'
 import { summarisePauses } from './pauses.ts'
@@ -16,6 +16,9 @@ export interface GpuProfile {
   readonly pauses: readonly TimeSummaryRow[]
   /** Empty unless they were recorded. */
   readonly apiCalls: readonly TimeSummaryRow[]
+  /** Times of all work by the busy time: above 1 where work ran side by side. With programmatic dependent launch a kernel's
+   * time begins while it still waits for the one before, so times of kernels hold waiting then. */
+  readonly overlapRatio: number
   /** Of all kernels, those in CUDA graphs: 0 to 1. */
   readonly graphRatio: number
   readonly droppedRecords: number
@@ -25,13 +28,16 @@ export interface GpuProfile {
 export function summariseGpu(activity: GpuActivity, window?: Interval): GpuProfile {
   const { kernels, droppedRecords } = activity
   const rows = summariseKernels(activity)
+  const work = listDeviceWork(activity)
+  const busy = measureBusyTime(work, window)
   return {
-    busy: measureBusyTime(listDeviceWork(activity), window),
+    busy,
     kernels: rows,
     classes: classifyTimes(rows),
     memcpys: summariseMemcpys(activity),
     pauses: summarisePauses(activity),
     apiCalls: summariseApiCalls(activity),
+    overlapRatio: busy.busyNs === 0 ? 1 : sumDurations(work) / busy.busyNs,
     graphRatio:
       kernels.length === 0 ? 0 : kernels.filter(({ graph }) => graph !== undefined).length / kernels.length,
     droppedRecords,
