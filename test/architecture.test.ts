@@ -136,6 +136,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'serving/pipeline/',
       'tuning/limits/',
       'tuning/measure/',
+      'tuning/profiler/',
       'tuning/quality/',
     ],
   },

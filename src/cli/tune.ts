@@ -18,7 +18,11 @@ import {
   planStages,
 } from '../tuning/tuner/search-space.ts'
 import type { Settings } from '../tuning/tuner/side.ts'
-import { createSideStarter } from '../tuning/tuner/side-process.ts'
+import {
+  type SideProcessOptions,
+  createSideProfiler,
+  createSideStarter,
+} from '../tuning/tuner/side-process.ts'
 import { formatReach } from '../tuning/tuner/target-limits.ts'
 import { defaultTargets, hasMissedTarget, readTargets } from '../tuning/tuner/targets.ts'
 import { type TuneResult, tune } from '../tuning/tuner/tune.ts'
@@ -27,6 +31,7 @@ import { chooseCacheDir } from './cache-dir.ts'
 import { readClients } from './clients-flag.ts'
 import type { Command, CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
+import { findCupti } from './find-cupti.ts'
 import type { Finding } from './finding.ts'
 import { inspectGpus } from './inspect-gpus.ts'
 import { measureLimits } from './measure-limits.ts'
@@ -116,6 +121,16 @@ export const tuneCommand: Command = {
     const facts = await findFacts(input, { folder, machine, engines, spec, earlier })
     process.stdout.write(`${formatPreflight(facts.checklist)}\n\n${formatReach(facts.limits, targets)}\n\n`)
 
+    const sideOptions: SideProcessOptions = {
+      shared: sharedSettings(config),
+      cacheDir: chooseCacheDir(input),
+      cudaSearch: chooseCudaSearch(input),
+      clients: readClients(flags, '1,4,16'),
+      roundMs: readNumberFlag(flags, 'round-ms', 200),
+      qualityTexts: 64,
+      ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
+      ...(hasGpu ? { cupti: await findCupti(chooseCudaSearch(input)) } : {}),
+    }
     const minutes = readNumberFlag(flags, 'minutes', 10)
     const line = createProgressLine(process.stderr)
     await using journal = await Journal.open(journalPath)
@@ -127,15 +142,8 @@ export const tuneCommand: Command = {
         baseline: baselineSettings(machine, engines[0]),
         untuned: {},
         untunedConditions: untunedConditions(hasGpu, folder),
-        start: createSideStarter({
-          shared: sharedSettings(config),
-          cacheDir: chooseCacheDir(input),
-          cudaSearch: chooseCudaSearch(input),
-          clients: readClients(flags, '1,4,16'),
-          roundMs: readNumberFlag(flags, 'round-ms', 200),
-          qualityTexts: 64,
-          ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
-        }),
+        start: createSideStarter(sideOptions),
+        profile: createSideProfiler(sideOptions),
         journal,
         earlier,
         budgetMs: minutes * 60_000,

@@ -108,6 +108,7 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('tune --engines ten
     // onnx is not the model whose vectors the fake gives.
     expect(report).toMatch(/\| not measured: it does not start: no engine could start/)
     expect(report).toMatch(/\| nvidia driver \| 580.65.06, up to CUDA \d/)
+    expect(report).toMatch(/Where the winner's time goes: not measured: .*CUPTI/)
     expect(report).toContain('| builder level and profiles |')
     expect(report).not.toMatch(/undefined|NaN/)
   }, 120_000)

@@ -70,6 +70,11 @@ describe('a run', () => {
       tuned.id === 'untuned' ? { model } : { model, engine: 'onnx', precision: 'fp32' },
     )
     expect(Object.keys(tuned.measured)).toEqual(['1 client', '2 clients'])
+    const report = await readFile(join(output, 'report.md'), 'utf8')
+    expect(report).toMatch(
+      /Where the winner's time goes, by its nodes, 4 clients:[^#]*\| product \| [\d.]+ % \|/,
+    )
+    expect(report).toMatch(/\| engine utilisation, 4 clients \(ours\) \| > 80 % \|/)
     const again = await tune(['--trials', '1'])
     expect(again.code).toBe(2)
     expect(again.stderr).toContain('--resume')

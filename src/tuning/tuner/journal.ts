@@ -8,6 +8,7 @@ import type { IsolatedChange } from './isolate.ts'
 import type { PreflightItem } from './preflight.ts'
 import type { SideInfo, SideQuality, Settings, Slice } from './side.ts'
 import type { TunedKey } from './tuned-config.ts'
+import type { WinnerProfile } from './winner-profile.ts'
 
 export interface ExperimentEntry {
   readonly kind: 'experiment'
@@ -42,6 +43,7 @@ export type JournalEntry =
     }
   | { readonly kind: 'skip'; readonly stage: string; readonly reason: string }
   | ExperimentEntry
+  | { readonly kind: 'profile'; readonly profile: WinnerProfile | { readonly missing: string } }
   | { readonly kind: 'isolation'; readonly results: readonly IsolatedChange[] }
   | {
       readonly kind: 'end'

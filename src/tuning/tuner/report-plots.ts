@@ -41,6 +41,7 @@ export function plotBlocks(story: TuningStory): Block[] {
     ...latencyByStage(story),
     waterfall(story),
     ...qualityByPrecision(story),
+    ...profileShares(story),
   ]
 }
 
@@ -97,5 +98,27 @@ function qualityByPrecision({ baseline, experiments, end }: TuningStory): Block[
   })
   return [
     { kind: 'bars', title: '1 - worst cosine to the reference, less is better (0.01 is the limit)', bars },
+  ]
+}
+
+function profileShares({ profile, end }: TuningStory): Block[] {
+  if ('missing' in profile) {
+    return [{ kind: 'text', text: `Where the winner's time goes: not measured: ${profile.missing}.` }]
+  }
+  const { engine } = end.final.info
+  if (profile.shares.length === 0) {
+    const text = `Where the winner's time goes: not measured: the engine ${engine} does not tell.`
+    return [{ kind: 'text', text }]
+  }
+  const bars = profile.shares.map(({ name, share }): Bar => {
+    return { label: name, value: share, text: `${(100 * share).toFixed(1)} %` }
+  })
+  const parts = engine === 'tensorrt' || engine === 'cuda' ? 'kernels' : 'nodes'
+  return [
+    {
+      kind: 'bars',
+      title: `Where the winner's time goes, by its ${parts}, ${profile.clients} clients`,
+      bars,
+    },
   ]
 }

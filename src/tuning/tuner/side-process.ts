@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { SideAnswer, SideRequest, SideSetup } from './side-protocol.ts'
 import type { Settings, Side, StartSide } from './side.ts'
+import type { WinnerProfile } from './winner-profile.ts'
 
 export interface SideProcessOptions extends Omit<SideSetup, 'values'> {
   /** Model and what else every side has in common. */
@@ -20,8 +21,7 @@ const builtScript = fileURLToPath(new URL('./side-worker.js', import.meta.url))
 export function createSideStarter(options: SideProcessOptions): StartSide {
   const { shared, timeoutMs = defaultTimeoutMs, script = builtScript, ...common } = options
   return async (settings) => {
-    // Its own group: Ctrl-C goes to the tuner, which ends its sides itself.
-    const child = fork(script, [], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: true })
+    const child = startProcess(script)
     try {
       const setup: SideSetup = { ...common, values: { ...shared, ...settings } }
       const { info } = await ask(child, { kind: 'start', setup }, 'started', timeoutMs)
@@ -36,6 +36,27 @@ export function createSideStarter(options: SideProcessOptions): StartSide {
       throw error
     }
   }
+}
+
+/** Profiles a configuration in a process of its own. */
+export function createSideProfiler(
+  options: SideProcessOptions,
+): (settings: Settings) => Promise<WinnerProfile> {
+  const { shared, timeoutMs = defaultTimeoutMs, script = builtScript, ...common } = options
+  return async (settings) => {
+    const child = startProcess(script)
+    try {
+      const setup: SideSetup = { ...common, values: { ...shared, ...settings } }
+      return (await ask(child, { kind: 'profile', setup }, 'profiled', timeoutMs)).profile
+    } finally {
+      await stop(child)
+    }
+  }
+}
+
+/** Its own group: Ctrl-C goes to the tuner, which ends its sides itself. */
+function startProcess(script: string): ChildProcess {
+  return fork(script, [], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: true })
 }
 
 function ask<Kind extends SideAnswer['kind']>(

@@ -13,6 +13,7 @@ import { defaultQualityLimits, judgeQuality } from '../quality/judge-quality.ts'
 import { makeQualityTexts } from '../quality/quality-texts.ts'
 import type { SideInfo, SideQuality, Slice } from './side.ts'
 import type { SideAnswer, SideRequest, SideSetup } from './side-protocol.ts'
+import { profileWinner } from './winner-profile.ts'
 
 interface Running {
   readonly setup: SideSetup
@@ -35,6 +36,10 @@ async function answer(request: Exclude<SideRequest, { kind: 'stop' }>): Promise<
     if (request.kind === 'start') {
       running = await start(request.setup)
       return { kind: 'started', info: describe(running) }
+    }
+    if (request.kind === 'profile') {
+      const { values, ...setup } = request.setup
+      return { kind: 'profiled', profile: await profileWinner(loadConfig({ flags: values }), setup) }
     }
     if (request.kind === 'measure') return { kind: 'measured', slice: await measure(running!) }
     return { kind: 'assessed', quality: await assess(running!) }

@@ -2,6 +2,7 @@
 import type { IsolatedChange } from './isolate.ts'
 import type { ExperimentEntry, JournalEntry } from './journal.ts'
 import type { Settings, SideQuality } from './side.ts'
+import type { WinnerProfile } from './winner-profile.ts'
 import { type JudgedTarget, type Target, gpuBytesOf, judgeTargets } from './targets.ts'
 
 export interface TuningStory {
@@ -12,6 +13,7 @@ export interface TuningStory {
   readonly end: Extract<JournalEntry, { kind: 'end' }>
   /** Each change alone, where a target was missed. */
   readonly isolated: readonly IsolatedChange[]
+  readonly profile: WinnerProfile | { readonly missing: string }
 }
 
 /** @returns undefined while the run has not ended */
@@ -20,14 +22,16 @@ export function toStory(entries: readonly JournalEntry[]): TuningStory | undefin
   const baseline = entries.find((entry) => entry.kind === 'baseline')
   const end = entries.findLast((entry) => entry.kind === 'end')
   if (begin === undefined || baseline === undefined || end === undefined) return undefined
+  // Of this end, not of one before a resumption.
+  const after = entries.slice(entries.indexOf(end))
   return {
     begin,
     baseline,
     end,
     experiments: entries.filter((entry) => entry.kind === 'experiment'),
     skips: entries.filter((entry) => entry.kind === 'skip'),
-    // Of this end, not of one before a resumption.
-    isolated: entries.slice(entries.indexOf(end)).find((entry) => entry.kind === 'isolation')?.results ?? [],
+    isolated: after.find((entry) => entry.kind === 'isolation')?.results ?? [],
+    profile: after.find((entry) => entry.kind === 'profile')?.profile ?? { missing: 'none was taken' },
   }
 }
 

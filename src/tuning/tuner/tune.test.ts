@@ -484,6 +484,22 @@ describe('the end of a run', () => {
     })
   })
 
+  it('profiles the winner; a profile that fails is told and ends nothing', async () => {
+    const profiled: Settings[] = []
+    const { entries, result } = await run(
+      { speed, noise: 0.02 },
+      {
+        maxTrials: 1,
+        profile: (settings) => {
+          profiled.push(settings)
+          return Promise.reject(new Error('planted'))
+        },
+      },
+    )
+    expect(profiled).toEqual([result.settings])
+    expect(entries.at(-1)).toEqual({ kind: 'profile', profile: { missing: 'planted' } })
+  })
+
   it('tries each change alone after a missed target, and says what needs another one', async () => {
     const options = { stages: stages.slice(0, 2), isTargetMissed: () => true }
     const { entries } = await run(

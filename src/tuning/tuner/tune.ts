@@ -9,6 +9,7 @@ import type { ExperimentEntry, FinalComparison, Journal, JournalEntry, RunFacts 
 import { type KnobValue, type Stage, type StageKnob, knobsFor, toChange } from './search-space.ts'
 import { type Side, type Settings, type Slice, type StartSide, toSlice } from './side.ts'
 import type { TunedKey } from './tuned-config.ts'
+import type { WinnerProfile } from './winner-profile.ts'
 
 export interface TuneOptions {
   readonly key: TunedKey
@@ -32,6 +33,8 @@ export interface TuneOptions {
   readonly finalRounds?: number
   /** Then each change that was kept is tried alone on the baseline, to find which one disappoints. */
   readonly isTargetMissed?: (final: FinalComparison) => boolean
+  /** Of the winner, for the report; one that fails is told there. */
+  readonly profile?: (settings: Settings) => Promise<WinnerProfile>
   readonly nowMs?: () => number
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: (event: TuneEvent) => void
@@ -39,6 +42,7 @@ export interface TuneOptions {
 
 export type TuneEvent =
   | { readonly kind: 'baseline' }
+  | { readonly kind: 'profile' }
   | { readonly kind: 'isolate'; readonly change: Settings }
   | { readonly kind: 'final'; readonly round: number; readonly ofRounds: number }
   | { readonly kind: 'try'; readonly stage: string; readonly change: Settings; readonly trial: number }
@@ -111,6 +115,7 @@ class Tuner {
         final,
         ...(this.#stoppedBy === undefined ? {} : { stoppedBy: this.#stoppedBy }),
       })
+      await this.#profile(settings)
       if (this.#options.isTargetMissed?.(final) === true) await this.#isolate()
       return { incumbentId: id, settings, final }
     } catch (error) {
@@ -309,6 +314,15 @@ class Tuner {
         onRound: (round, ofRounds) => onEvent?.({ kind: 'final', round, ofRounds }),
       },
     )
+  }
+
+  async #profile(settings: Settings): Promise<void> {
+    const { profile, signal, onEvent } = this.#options
+    if (profile === undefined) return
+    onEvent?.({ kind: 'profile' })
+    const result = await profile(settings).catch((error: unknown) => ({ missing: toReason(error) }))
+    signal?.throwIfAborted()
+    await this.#write({ kind: 'profile', profile: result })
   }
 
   async #isolate(): Promise<void> {
