@@ -24,7 +24,7 @@ import {
   createSideStarter,
 } from '../tuning/tuner/side-process.ts'
 import { formatReach } from '../tuning/tuner/target-limits.ts'
-import { defaultTargets, hasMissedTarget, readTargets } from '../tuning/tuner/targets.ts'
+import { type Target, defaultTargets, hasMissedTarget, readTargets } from '../tuning/tuner/targets.ts'
 import { type TuneResult, tune } from '../tuning/tuner/tune.ts'
 import { type TunedKey, assertTunedFits, writeTunedFile } from '../tuning/tuner/tuned-config.ts'
 import { chooseCacheDir } from './cache-dir.ts'
@@ -121,11 +121,13 @@ export const tuneCommand: Command = {
     const facts = await findFacts(input, { folder, machine, engines, spec, earlier })
     process.stdout.write(`${formatPreflight(facts.checklist)}\n\n${formatReach(facts.limits, targets)}\n\n`)
 
+    const clients = readClients(flags, '1,4,16')
     const sideOptions: SideProcessOptions = {
       shared: sharedSettings(config),
       cacheDir: chooseCacheDir(input),
       cudaSearch: chooseCudaSearch(input),
-      clients: readClients(flags, '1,4,16'),
+      clients,
+      moreClients: clientsOfTargets(targets).filter((count) => !clients.includes(count)),
       roundMs: readNumberFlag(flags, 'round-ms', 200),
       qualityTexts: 64,
       ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
@@ -174,6 +176,10 @@ const buildTimeoutMs = 600_000
 
 function textFlag(flags: CommandInput['flags'], name: string): string | undefined {
   return flags[name] === undefined ? undefined : String(flags[name])
+}
+
+function clientsOfTargets(targets: readonly Target[]): number[] {
+  return [...new Set(targets.flatMap(({ clients }) => clients ?? []))]
 }
 
 /** What serve takes by itself builds no TensorRT plan, so it must not find those that this run built. */

@@ -88,6 +88,16 @@ describe('a run', () => {
       .map((line) => (JSON.parse(line) as { kind: string }).kind)
     expect(kinds.filter((kind) => kind === 'experiment')).toHaveLength(2)
     expect(kinds.filter((kind) => kind === 'baseline')).toHaveLength(1)
+    // What only the targets ask for is measured at the end, not in the search.
+    expect(Object.keys((await readTuned()).measured)).toEqual([
+      '1 client',
+      '2 clients',
+      '4 clients',
+      '8 clients',
+    ])
+    expect(await readFile(join(output, 'report.md'), 'utf8')).toMatch(
+      /\| p95, 8 clients \(ours\) \| <= 50.00 ms \| \w+ \| [\d.]+ ms \| [\d.]+ ms \| [\d.]+ ms \|/,
+    )
   }, 240_000)
 
   it('verify measures it again; rollback returns to the baseline, and lists', async () => {

@@ -78,7 +78,7 @@ async function measureInTurn(
       signal?.throwIfAborted()
       // The first of a round rotates, so that none always follows the same one.
       const name = names[(turn + round) % names.length]!
-      ;(slices[name] ??= []).push(await sides[name]!.measure())
+      ;(slices[name] ??= []).push(await sides[name]!.measure({ all: true }))
     }
   }
   return slices

@@ -27,7 +27,8 @@ export function createSideStarter(options: SideProcessOptions): StartSide {
       const { info } = await ask(child, { kind: 'start', setup }, 'started', timeoutMs)
       return {
         info,
-        measure: async () => (await ask(child, { kind: 'measure' }, 'measured', timeoutMs)).slice,
+        measure: async ({ all } = { all: false }) =>
+          (await ask(child, { kind: 'measure', all }, 'measured', timeoutMs)).slice,
         assess: async () => (await ask(child, { kind: 'assess' }, 'assessed', timeoutMs)).quality,
         [Symbol.asyncDispose]: () => stop(child),
       } satisfies Side

@@ -14,6 +14,8 @@ export interface SideSetup {
   readonly cupti?: CudaLibrary
   /** Clients of the closed loops, a scenario each. */
   readonly clients: readonly number[]
+  /** Of those that only targets ask for: the search goes without them. */
+  readonly moreClients?: readonly number[]
   readonly roundMs: number
   readonly qualityTexts: number
   /** Texts to send; default the generated mix. */
@@ -22,7 +24,7 @@ export interface SideSetup {
 
 export type SideRequest =
   | { readonly kind: 'start'; readonly setup: SideSetup }
-  | { readonly kind: 'measure' }
+  | { readonly kind: 'measure'; readonly all: boolean }
   | { readonly kind: 'assess' }
   /** Of a process that has not started one: the profile has a start of its own. */
   | { readonly kind: 'profile'; readonly setup: SideSetup }

@@ -41,7 +41,7 @@ async function answer(request: Exclude<SideRequest, { kind: 'stop' }>): Promise<
       const { values, ...setup } = request.setup
       return { kind: 'profiled', profile: await profileWinner(loadConfig({ flags: values }), setup) }
     }
-    if (request.kind === 'measure') return { kind: 'measured', slice: await measure(running!) }
+    if (request.kind === 'measure') return { kind: 'measured', slice: await measure(running!, request.all) }
     return { kind: 'assessed', quality: await assess(running!) }
   } catch (error) {
     return { kind: 'failed', reason: toReason(error) }
@@ -77,9 +77,10 @@ function describe({ pipeline }: Running): SideInfo {
   }
 }
 
-async function measure({ setup, target, workload }: Running): Promise<Slice> {
+async function measure({ setup, target, workload }: Running, all: boolean): Promise<Slice> {
+  const clientCounts = [...setup.clients, ...(all ? (setup.moreClients ?? []) : [])].sort((a, b) => a - b)
   const scenarios: [string, Slice['scenarios'][string]][] = []
-  for (const clients of setup.clients) {
+  for (const clients of clientCounts) {
     const latenciesMs: number[] = []
     const round = await runLoad(target, {
       workload,

@@ -41,7 +41,8 @@ export interface SideInfo {
 /** Every call fails with an error when the configuration, or the process that runs it, does. */
 export interface Side extends AsyncDisposable {
   readonly info: SideInfo
-  measure(): Promise<Slice>
+  /** One round. @param options.all the scenarios too that only targets ask for */
+  measure(options?: { readonly all: boolean }): Promise<Slice>
   assess(): Promise<SideQuality>
 }
 

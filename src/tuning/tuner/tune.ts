@@ -291,7 +291,7 @@ class Tuner {
     const slices: Slice[] = []
     for (let round = 0; round < rounds; round++) {
       this.#options.signal?.throwIfAborted()
-      slices.push(await side.measure())
+      slices.push(await side.measure({ all: true }))
     }
     return toSlice(slices, median)
   }
