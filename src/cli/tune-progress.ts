@@ -21,7 +21,7 @@ export function createTuneReporter(minutes: number, line: ProgressLine): (event:
 
 function formatNow(event: Exclude<TuneEvent, { kind: 'entry' }>): string {
   if (event.kind === 'baseline') return 'the baseline: starting, checking its vectors, measuring'
-  if (event.kind === 'profile') return 'where the time of the winner goes'
+  if (event.kind === 'profile') return `where the time of the ${event.side} goes`
   if (event.kind === 'isolate') return `alone on the baseline: ${formatSettings(event.change)}`
   if (event.kind === 'try') return `${event.trial}: ${event.stage}: ${formatSettings(event.change)}`
   return `baseline, untuned and winner side by side: round ${event.round} of ${event.ofRounds}`

@@ -72,7 +72,7 @@ describe('a run', () => {
     expect(Object.keys(tuned.measured)).toEqual(['1 client', '2 clients'])
     const report = await readFile(join(output, 'report.md'), 'utf8')
     expect(report).toMatch(
-      /Where the winner's time goes, by its nodes, 4 clients:[^#]*\| product \| [\d.]+ % \|/,
+      /Where the time goes, by [^|]*, 4 clients:[^#]*\| baseline: product \| [\d.]+ % \|/,
     )
     expect(report).toMatch(/\| engine utilisation, 4 clients \(ours\) \| > 80 % \|/)
     const again = await tune(['--trials', '1'])

@@ -7,6 +7,8 @@ export type Block =
       readonly head: readonly string[]
       readonly rows: readonly (readonly string[])[]
     }
+  /** For HTML alone. */
+  | { readonly kind: 'picture'; readonly title: string; readonly svg: string }
   | { readonly kind: 'bars'; readonly title: string; readonly bars: readonly Bar[] }
   | {
       readonly kind: 'curves'

@@ -8,7 +8,7 @@ import type { IsolatedChange } from './isolate.ts'
 import type { PreflightItem } from './preflight.ts'
 import type { SideInfo, SideQuality, Settings, Slice } from './side.ts'
 import type { TunedKey } from './tuned-config.ts'
-import type { WinnerProfile } from './winner-profile.ts'
+import type { TunedProfile } from './winner-profile.ts'
 
 export interface ExperimentEntry {
   readonly kind: 'experiment'
@@ -43,7 +43,13 @@ export type JournalEntry =
     }
   | { readonly kind: 'skip'; readonly stage: string; readonly reason: string }
   | ExperimentEntry
-  | { readonly kind: 'profile'; readonly profile: WinnerProfile | { readonly missing: string } }
+  | {
+      readonly kind: 'profile'
+      /** Of the winner, or why there is none. */
+      readonly profile: TunedProfile
+      /** Absent in older journals. */
+      readonly baseline?: TunedProfile
+    }
   | { readonly kind: 'isolation'; readonly results: readonly IsolatedChange[] }
   | {
       readonly kind: 'end'

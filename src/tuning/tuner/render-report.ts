@@ -11,6 +11,7 @@ function toMarkdown(block: Block): string {
   if (block.kind === 'heading') return `## ${block.text}`
   if (block.kind === 'text') return block.text
   if (block.kind === 'table') return toMarkdownTable(block.head, block.rows)
+  if (block.kind === 'picture') return `${block.title}: see report.html.`
   if (block.kind === 'bars') {
     const rows = block.bars.map(({ label, text }) => [label, text])
     return `${block.title}:\n\n${toMarkdownTable(['', ''], rows)}`
@@ -53,6 +54,8 @@ ${blocks.map((block) => toHtml(block)).join('\n')}
 function toHtml(block: Block): string {
   if (block.kind === 'heading') return `<h2>${escapeHtml(block.text)}</h2>`
   if (block.kind === 'text') return `<p>${escapeHtml(block.text)}</p>`
+  if (block.kind === 'picture')
+    return `<figure><figcaption>${escapeHtml(block.title)}</figcaption>${block.svg}</figure>`
   if (block.kind === 'bars') return toBarsSvg(block)
   if (block.kind === 'curves') return toCurvesSvg(block)
   const rows = block.rows.map((row) => toHtmlRow('td', row))

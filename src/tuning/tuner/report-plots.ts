@@ -1,5 +1,6 @@
 /** The pictures of a run. */
 import type { Bar, Block } from './blocks.ts'
+import type { TunedProfile } from './winner-profile.ts'
 import { type TuningStory, formatSettings, winningSteps } from './story.ts'
 
 export function plotBlocks(story: TuningStory): Block[] {
@@ -41,7 +42,7 @@ export function plotBlocks(story: TuningStory): Block[] {
     ...latencyByStage(story),
     waterfall(story),
     ...qualityByPrecision(story),
-    ...profileShares(story),
+    ...profileBlocks(story),
   ]
 }
 
@@ -101,24 +102,54 @@ function qualityByPrecision({ baseline, experiments, end }: TuningStory): Block[
   ]
 }
 
-function profileShares({ profile, end }: TuningStory): Block[] {
-  if ('missing' in profile) {
-    return [{ kind: 'text', text: `Where the winner's time goes: not measured: ${profile.missing}.` }]
-  }
-  const { engine } = end.final.info
-  if (profile.shares.length === 0) {
-    const text = `Where the winner's time goes: not measured: the engine ${engine} does not tell.`
-    return [{ kind: 'text', text }]
-  }
-  const bars = profile.shares.map(({ name, share }): Bar => {
-    return { label: name, value: share, text: `${(100 * share).toFixed(1)} %` }
+function profileBlocks({ baselineProfile, profile }: TuningStory): Block[] {
+  const sides = [
+    { name: 'baseline', profile: baselineProfile },
+    { name: 'winner', profile },
+  ] as const
+  const missing = sides.flatMap((side): Block[] => {
+    const reason = whyMissing(side.profile)
+    if (reason === undefined) return []
+    return [{ kind: 'text', text: `Where the ${side.name}'s time goes: not measured: ${reason}.` }]
   })
-  const parts = engine === 'tensorrt' || engine === 'cuda' ? 'kernels' : 'nodes'
+  const measured = sides.flatMap((side) =>
+    'missing' in side.profile ? [] : [{ name: side.name, profile: side.profile }],
+  )
+  const bars = measured.flatMap(({ name, profile: { shares } }) =>
+    shares.map(
+      ({ name: part, share }): Bar => ({
+        label: `${name}: ${part}`,
+        value: share,
+        text: `${(100 * share).toFixed(1)} %`,
+        isBefore: name === 'baseline',
+      }),
+    ),
+  )
+  const clients = measured[0]?.profile.clients
   return [
-    {
-      kind: 'bars',
-      title: `Where the winner's time goes, by its ${parts}, ${profile.clients} clients`,
-      bars,
-    },
+    ...missing,
+    ...(bars.length === 0
+      ? []
+      : [
+          {
+            kind: 'bars' as const,
+            title: `Where the time goes, by the kernels of a GPU or the nodes of a CPU's graph, ${clients} clients`,
+            bars,
+          },
+        ]),
+    ...measured.flatMap(({ name, profile: { advice = [], timelineSvg } }): Block[] => [
+      ...(timelineSvg === undefined
+        ? []
+        : [{ kind: 'picture' as const, title: `A batch of the ${name} on the GPU`, svg: timelineSvg }]),
+      // What to do about the baseline is what the tuner did.
+      ...(name === 'baseline'
+        ? []
+        : advice.map(({ text, reason }): Block => ({ kind: 'text', text: `Next: ${text}; ${reason}.` }))),
+    ]),
   ]
+}
+
+function whyMissing(profile: TunedProfile): string | undefined {
+  if ('missing' in profile) return profile.missing
+  return profile.shares.length === 0 ? 'its engine does not tell' : undefined
 }

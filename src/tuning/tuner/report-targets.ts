@@ -111,18 +111,24 @@ function toRetrievalRow(measured: string, verdict: string, wanted: string): stri
 }
 
 /** The plan's criteria that only a profile shows, and those of an engine on the CPU in their place. */
-function profileRows({ end, profile }: TuningStory): string[][] {
+function profileRows({ end, profile, baselineProfile }: TuningStory): string[][] {
+  const findBefore = (name: string): string => {
+    if ('missing' in baselineProfile) return `not measured: ${baselineProfile.missing}`
+    const found = baselineProfile.criteria.find((criterion) => criterion.name === name)
+    return found?.value ?? "not measured: the baseline's engine has no such figure"
+  }
   const onGpu = end.final.info.engine === 'tensorrt' || end.final.info.engine === 'cuda'
   const profiled =
     'missing' in profile
       ? []
       : profile.criteria.map(({ name, value, target, isMet }) =>
-          toProfileRow(
-            `${name}, ${profile.clients} clients${onGpu ? '' : ' (ours)'}`,
-            target,
-            value,
-            isMet ? 'PASS' : 'FAIL',
-          ),
+          toProfileRow({
+            name: `${name}, ${profile.clients} clients${onGpu ? '' : ' (ours)'}`,
+            wanted: target,
+            before: findBefore(name),
+            measured: value,
+            verdict: isMet ? 'PASS' : 'FAIL',
+          }),
         )
   if (onGpu && profiled.length > 0) return profiled
   const reason = onGpu ? `no profile: ${'missing' in profile ? profile.missing : ''}` : 'it runs on the CPU'
@@ -130,11 +136,22 @@ function profileRows({ end, profile }: TuningStory): string[][] {
     ['GPU utilisation', '> 80 %'],
     ["FP8 GEMM, of the kernels' time", '> 50 %'],
     ['copies, of the busy time', '< 5 %'],
-  ].map(([name, wanted]) => toProfileRow(name!, wanted!, `not measured: ${reason}`, 'not measured'))
+  ].map(([name, wanted]) => {
+    const text = `not measured: ${reason}`
+    return toProfileRow({
+      name: name!,
+      wanted: wanted!,
+      before: text,
+      measured: text,
+      verdict: 'not measured',
+    })
+  })
   return [...ofGpu, ...profiled]
 }
 
-function toProfileRow(name: string, wanted: string, measured: string, verdict: string): string[] {
-  const before = 'not measured: only the winner was profiled'
+function toProfileRow(
+  row: Readonly<Record<'name' | 'wanted' | 'before' | 'measured' | 'verdict', string>>,
+): string[] {
+  const { name, wanted, before, measured, verdict } = row
   return [name, wanted, 'no bound', 'no bound', before, measured, 'no bound', verdict, 'no bound']
 }

@@ -48,10 +48,14 @@ describe('the report', () => {
       /\| another engine \| no figure \| \d\.\d\d times \| .* ms \| engine openvino \|/,
     )
     expect(markdown).toMatch(
-      /\| engine utilisation, 4 clients \(ours\) \| > 80 % \|.*\| 90 % \| no bound \| PASS \|/,
+      /\| engine utilisation, 4 clients \(ours\) \| > 80 % \|.*\| 70 % \| 90 % \| no bound \| PASS \|/,
     )
     expect(markdown).toMatch(/\| GPU utilisation \| > 80 % \|.*not measured: it runs on the CPU \|/)
-    expect(markdown).toContain('| attention | 20.0 % |')
+    expect(markdown).toContain('| baseline: attention | 20.0 % |')
+    expect(markdown).toContain('| winner: product | 80.0 % |')
+    expect(markdown).toContain('A batch of the winner on the GPU: see report.html.')
+    expect(markdown).toContain('Next: more of openvino; planted.')
+    expect(markdown).not.toContain('more of onnx')
     expect(markdown).toContain('| lower precision | FP8: 80 -> 50 to 60 ms | gave nothing | gave nothing |')
     expect(markdown).toContain('not measured: no NVIDIA GPU on this machine; the stage was not asked for')
     expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
@@ -64,11 +68,12 @@ describe('the report', () => {
     const html = renderHtml('Tuning of <m>', buildReport(story, defaultTargets))
     expect(html).toContain('<title>Tuning of &lt;m&gt;</title>')
     expect(html).not.toMatch(/<m>|<script|<link|(src|href)=/)
-    expect(html.match(/<svg/g)).toHaveLength(6)
+    expect(html.match(/<svg/g)).toHaveLength(8)
+    expect(html).toContain('<figcaption>A batch of the baseline on the GPU</figcaption><svg id="onnx"/>')
     const widths = [...html.matchAll(/width="(\d+\.\d)"/g)].map(([, width]) => Number(width))
     expect(Math.max(...widths)).toBe(460)
-    // The longest rate, latency and share, and three qualities that are equal.
-    expect(widths.filter((width) => width === 460)).toHaveLength(6)
+    // The longest rate and latency, two shares and three qualities that are equal.
+    expect(widths.filter((width) => width === 460)).toHaveLength(7)
   })
 
   it('the guide gives each setting its reason and each failure its words', () => {

@@ -2,7 +2,7 @@
 import type { IsolatedChange } from './isolate.ts'
 import type { ExperimentEntry, JournalEntry } from './journal.ts'
 import type { Settings, SideQuality } from './side.ts'
-import type { WinnerProfile } from './winner-profile.ts'
+import type { TunedProfile } from './winner-profile.ts'
 import { type JudgedTarget, type Target, gpuBytesOf, judgeTargets } from './targets.ts'
 
 export interface TuningStory {
@@ -13,7 +13,9 @@ export interface TuningStory {
   readonly end: Extract<JournalEntry, { kind: 'end' }>
   /** Each change alone, where a target was missed. */
   readonly isolated: readonly IsolatedChange[]
-  readonly profile: WinnerProfile | { readonly missing: string }
+  /** Of the winner. */
+  readonly profile: TunedProfile
+  readonly baselineProfile: TunedProfile
 }
 
 /** @returns undefined while the run has not ended */
@@ -24,6 +26,7 @@ export function toStory(entries: readonly JournalEntry[]): TuningStory | undefin
   if (begin === undefined || baseline === undefined || end === undefined) return undefined
   // Of this end, not of one before a resumption.
   const after = entries.slice(entries.indexOf(end))
+  const profiles = after.find((entry) => entry.kind === 'profile')
   return {
     begin,
     baseline,
@@ -31,7 +34,8 @@ export function toStory(entries: readonly JournalEntry[]): TuningStory | undefin
     experiments: entries.filter((entry) => entry.kind === 'experiment'),
     skips: entries.filter((entry) => entry.kind === 'skip'),
     isolated: after.find((entry) => entry.kind === 'isolation')?.results ?? [],
-    profile: after.find((entry) => entry.kind === 'profile')?.profile ?? { missing: 'none was taken' },
+    profile: profiles?.profile ?? { missing: 'none was taken' },
+    baselineProfile: profiles?.baseline ?? { missing: 'none was taken' },
   }
 }
 

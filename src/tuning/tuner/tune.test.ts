@@ -484,7 +484,7 @@ describe('the end of a run', () => {
     })
   })
 
-  it('profiles the winner; a profile that fails is told and ends nothing', async () => {
+  it('profiles baseline and winner; a profile that fails is told and ends nothing', async () => {
     const profiled: Settings[] = []
     const { entries, result } = await run(
       { speed, noise: 0.02 },
@@ -496,8 +496,10 @@ describe('the end of a run', () => {
         },
       },
     )
-    expect(profiled).toEqual([result.settings])
-    expect(entries.at(-1)).toEqual({ kind: 'profile', profile: { missing: 'planted' } })
+    expect(profiled[0]).toMatchObject({ engine: 'onnx' })
+    expect(profiled.slice(1)).toEqual([result.settings])
+    const missing = { missing: 'planted' }
+    expect(entries.at(-1)).toEqual({ kind: 'profile', profile: missing, baseline: missing })
   })
 
   it('tries each change alone after a missed target, and says what needs another one', async () => {

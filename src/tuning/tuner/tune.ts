@@ -9,7 +9,7 @@ import type { ExperimentEntry, FinalComparison, Journal, JournalEntry, RunFacts 
 import { type KnobValue, type Stage, type StageKnob, knobsFor, toChange } from './search-space.ts'
 import { type Side, type Settings, type Slice, type StartSide, toSlice } from './side.ts'
 import type { TunedKey } from './tuned-config.ts'
-import type { WinnerProfile } from './winner-profile.ts'
+import type { TunedProfile, WinnerProfile } from './winner-profile.ts'
 
 export interface TuneOptions {
   readonly key: TunedKey
@@ -33,7 +33,7 @@ export interface TuneOptions {
   readonly finalRounds?: number
   /** Then each change that was kept is tried alone on the baseline, to find which one disappoints. */
   readonly isTargetMissed?: (final: FinalComparison) => boolean
-  /** Of the winner, for the report; one that fails is told there. */
+  /** Of baseline and winner, for the report; one that fails is told there. */
   readonly profile?: (settings: Settings) => Promise<WinnerProfile>
   readonly nowMs?: () => number
   readonly signal?: AbortSignal | undefined
@@ -42,7 +42,7 @@ export interface TuneOptions {
 
 export type TuneEvent =
   | { readonly kind: 'baseline' }
-  | { readonly kind: 'profile' }
+  | { readonly kind: 'profile'; readonly side: 'baseline' | 'winner' }
   | { readonly kind: 'isolate'; readonly change: Settings }
   | { readonly kind: 'final'; readonly round: number; readonly ofRounds: number }
   | { readonly kind: 'try'; readonly stage: string; readonly change: Settings; readonly trial: number }
@@ -317,12 +317,20 @@ class Tuner {
   }
 
   async #profile(settings: Settings): Promise<void> {
-    const { profile, signal, onEvent } = this.#options
+    const { profile, baseline, signal, onEvent } = this.#options
     if (profile === undefined) return
-    onEvent?.({ kind: 'profile' })
-    const result = await profile(settings).catch((error: unknown) => ({ missing: toReason(error) }))
-    signal?.throwIfAborted()
-    await this.#write({ kind: 'profile', profile: result })
+    const attempt = async (side: 'baseline' | 'winner', of: Settings): Promise<TunedProfile> => {
+      onEvent?.({ kind: 'profile', side })
+      const result = await profile(of).catch((error: unknown) => ({ missing: toReason(error) }))
+      signal?.throwIfAborted()
+      return result
+    }
+    const before = await attempt('baseline', baseline)
+    await this.#write({
+      kind: 'profile',
+      profile: isSame(settings, baseline) ? before : await attempt('winner', settings),
+      baseline: before,
+    })
   }
 
   async #isolate(): Promise<void> {
