@@ -199,6 +199,14 @@ inline unsigned char float_to_e4m3(float value) {
   return steps < 8 ? sign | (unsigned char)steps : sign | (unsigned char)((exponent + 7) << 3 | ((int)steps - 8));
 }
 
+inline float e4m3_to_float(unsigned char bits) {
+  int exponent = bits >> 3 & 15, mantissa = bits & 7;
+  float size = exponent == 15 && mantissa == 7 ? NAN
+               : exponent == 0                 ? std::ldexp((float)mantissa, -9)
+                                               : std::ldexp((float)(mantissa + 8), exponent - 10);
+  return bits & 0x80 ? -size : size;
+}
+
 } // namespace emulator
 
 inline void __syncthreads() { emulator::wait(emulator::block_barrier, (int)emulator::threads.size()); }
@@ -223,6 +231,8 @@ template <typename Vector> void store_vector(void *address, Vector value) {
   emulator::check_alignment(address, sizeof(Vector));
   memcpy(address, &value, sizeof value);
 }
+
+template <typename Vector> Vector load_once(const void *address) { return load_vector<Vector>(address); }
 
 /* Lands when it is waited for; until then the target is NaN. */
 inline void copy_async_16(void *shared, const void *global, bool is_valid) {
@@ -276,6 +286,25 @@ inline void multiply_accumulate(float (&d)[4], const unsigned (&a)[4], unsigned 
       auto of_a = emulator::read<Fragments>(slots, row % 8 * 4 + k % 8 / 2);
       auto of_b = emulator::read<Fragments>(slots, column * 4 + k % 8 / 2);
       sum += half(of_a.a[row / 8 + 2 * (k / 8)], k) * half(of_b.b[k / 8], k);
+    }
+    d[i] = sum;
+  }
+}
+
+/* PTX ISA, mma.m16n8k32 of E4M3. */
+struct Fragment { unsigned a[4]; };
+inline void multiply_accumulate_e4m3(float (&d)[4], Fragment f, unsigned b0, unsigned b1) {
+  struct Fragments { unsigned a[4], b[2]; } own{{f.a[0], f.a[1], f.a[2], f.a[3]}, {b0, b1}};
+  auto slots = emulator::exchange("mma e4m3", own);
+  int lane = emulator::lane(), group = lane / 4, member = lane % 4;
+  auto byte = [](unsigned word, int k) { return emulator::e4m3_to_float(word >> 8 * (k & 3)); };
+  for (int i = 0; i < 4; i++) {
+    int row = group + 8 * (i / 2), column = member * 2 + i % 2;
+    float sum = d[i];
+    for (int k = 0; k < 32; k++) {
+      auto of_a = emulator::read<Fragments>(slots, row % 8 * 4 + k % 16 / 4);
+      auto of_b = emulator::read<Fragments>(slots, column * 4 + k % 16 / 4);
+      sum += byte(of_a.a[row / 8 + 2 * (k / 16)], k) * byte(of_b.b[k / 16], k);
     }
     d[i] = sum;
   }

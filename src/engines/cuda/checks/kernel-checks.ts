@@ -1,5 +1,6 @@
 /** Every check of every kernel. */
 import { embeddingChecks } from '../kernels/embedding.check.ts'
+import { fewRowsProductChecks } from '../kernels/few-rows-product.check.ts'
 import { flashAttentionChecks } from '../kernels/flash-attention.check.ts'
 import { gatherRowsChecks } from '../kernels/gather-rows.check.ts'
 import { geluChecks } from '../kernels/gelu.check.ts'
@@ -17,6 +18,7 @@ export const kernelChecks: readonly KernelCheck[] = [
   ...residualLayernormChecks,
   ...qkNormRopeChecks,
   ...flashAttentionChecks,
+  ...fewRowsProductChecks,
   ...swigluChecks,
   ...geluChecks,
   ...gatherRowsChecks,

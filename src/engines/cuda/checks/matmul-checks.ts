@@ -65,7 +65,7 @@ function check(library: MatmulLibrary, precision: MatmulPrecision, shape: Shape)
 }
 
 /** Bits, scales, and what they stand for. */
-function makeOperand(
+export function makeOperand(
   precision: MatmulPrecision,
   rows: number,
   inner: number,

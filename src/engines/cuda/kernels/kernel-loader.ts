@@ -7,6 +7,7 @@ import { GpuModule } from '../../../hardware/gpu/module.ts'
 
 export const kernelFiles = [
   'embedding',
+  'few_rows_product',
   'flash_attention',
   'gather_rows',
   'gelu',

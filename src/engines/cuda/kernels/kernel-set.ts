@@ -1,6 +1,7 @@
 /** The kernels that a model needs, all of them: what is compiled when it is loaded. */
 import type { MatmulPrecision } from '../../../hardware/gpu/matmul.ts'
 import { embeddingVariant } from './embedding.ts'
+import { type FewRowsOptions, fewRowsProductVariant, takesFewRows } from './few-rows-product.ts'
 import { type FlashAttentionOptions, flashAttentionVariant } from './flash-attention.ts'
 import { gatherRowsVariant } from './gather-rows.ts'
 import { geluVariant } from './gelu.ts'
@@ -32,7 +33,28 @@ export function qwen3Kernels(shape: TransformerShape, output: MatmulPrecision): 
       secondBytes: heads * headSize * (output === 'fp8' ? 1 : 2),
     }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
+    ...(output === 'bf16' ? [] : Object.values(qwen3FewRows(shape, output)).map(fewRowsProductVariant)),
   ]
+}
+
+/** The products of a batch of few tokens, for those sizes of a model that they take. */
+export function qwen3FewRows(
+  { hiddenSize, intermediateSize, heads, kvHeads, headSize }: TransformerShape,
+  precision: FewRowsOptions['precision'],
+): Partial<Record<'qkv' | 'dense' | 'gateUp' | 'down', FewRowsOptions>> {
+  const attentionSize = heads * headSize
+  const written = { precision, output: 'written' } as const
+  const added = { precision, output: 'added' } as const
+  const all = {
+    qkv: { columns: attentionSize + 2 * kvHeads * headSize, inner: hiddenSize, ...written },
+    dense: { columns: hiddenSize, inner: attentionSize, ...added },
+    gateUp:
+      precision === 'fp8'
+        ? ({ columns: intermediateSize, inner: hiddenSize, precision, output: 'swiglu' } as const)
+        : { columns: 2 * intermediateSize, inner: hiddenSize, ...written },
+    down: { columns: hiddenSize, inner: intermediateSize, ...added },
+  }
+  return Object.values(all).every(takesFewRows) ? all : {}
 }
 
 /** Where the scale of what comes out is known, that is quantised on its way out; queries are rotated on their way in. */

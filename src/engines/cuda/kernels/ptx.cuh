@@ -27,6 +27,14 @@ __device__ __forceinline__ void wait_for_previous() {
 template <typename Vector> __device__ __forceinline__ Vector load_vector(const void *address) {
   return *reinterpret_cast<const Vector *>(address);
 }
+// 16 bytes that no kernel writes and nobody reads again soon: past the L1 cache, which keeps what is read more than once.
+template <typename Vector> __device__ __forceinline__ Vector load_once(const void *address) {
+  Vector v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(address));
+  return v;
+}
 template <typename Vector> __device__ __forceinline__ void store_vector(void *address, Vector value) {
   *reinterpret_cast<Vector *>(address) = value;
 }
@@ -65,6 +73,21 @@ __device__ __forceinline__ void multiply_accumulate(float (&d)[4], const unsigne
                "{%0, %1, %2, %3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same of E4M3, 16 x 32 by 32 x 8. From sm_89 on; never called before.
+struct Fragment {
+  unsigned a[4];
+};
+__device__ __forceinline__ void multiply_accumulate_e4m3(float (&d)[4], Fragment f, unsigned b0, unsigned b1) {
+#if __CUDA_ARCH__ >= 890
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+               "{%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(f.a[0]), "r"(f.a[1]), "r"(f.a[2]), "r"(f.a[3]), "r"(b0), "r"(b1));
+#else
+  __trap();
+#endif
 }
 
 // Two values to two bf16, round to nearest even.
