@@ -84,6 +84,33 @@ describe.skipIf(!canEmulate)('the native engine, emulated', { timeout: 120_000 }
     })
   }
 
+  it('gives few tokens to products of its own, with the same vectors', async () => {
+    const spec = await writeNativeQwen3(folder, { hidden: 64, intermediate: 128 })
+    const few = pack([sequences[3]!, sequences[4]!.slice(0, 9)])
+    for (const precision of ['fp8', 'fp8-rowwise'] as const) {
+      const vectors: Embeddings[] = []
+      for (const fewRowsProducts of [true, false]) {
+        const libraries = await openEmulatedLibraries()
+        let products = 0
+        const { cublasLtMatmul: multiply } = libraries.cublaslt
+        const cublaslt = {
+          ...libraries.cublaslt,
+          cublasLtMatmul: (...args: Parameters<typeof multiply>) => {
+            products++
+            multiply(...args)
+          },
+        }
+        const options = { spec, precision, scales, fewRowsProducts }
+        await using engine = await openCudaEngine(options, { ...libraries, cublaslt })
+        vectors.push(await engine.embed(few))
+        expect(products > 0).toBe(!fewRowsProducts)
+      }
+      for (const row of [0, 1]) {
+        expect(cosine(rowOf(vectors[0]!, row), rowOf(vectors[1]!, row))).toBeGreaterThan(0.995)
+      }
+    }
+  })
+
   it('pools as the model says, normalised or not', async () => {
     const spec = await makeBert({ pooling: 'cls' })
     const reference = await referenceOf(spec)

@@ -47,6 +47,8 @@ export interface CudaEngineOptions {
   readonly graphs?: number | undefined
   /** Whether a kernel's blocks may start before the kernel before is done. Default: where the chip can. */
   readonly overlapping?: boolean | undefined
+  /** Whether products of few rows are our own kernel's instead of cuBLASLt's. Default: where it takes them. */
+  readonly fewRowsProducts?: boolean | undefined
   /** How the end of a pass is waited for. Default: poll. */
   readonly wait?: WaitMode | undefined
   /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
@@ -135,6 +137,7 @@ export async function openCudaEngine(
       maxPassTokens,
       maxPassSequences,
       chunkRows,
+      fewRowsProducts: options.fewRowsProducts ?? true,
     })
     if (cachePath !== undefined && cached === undefined) {
       // A disk that is full makes the next start slow, and fails none.

@@ -77,6 +77,8 @@ export interface ForwardContext {
   readonly maxPassSequences: number
   /** Rows that a decoder's products take at a time, a multiple of 128: what lies between them needs no more room. */
   readonly chunkRows: number
+  /** Whether products of few rows are our own kernel's, where it takes them. */
+  readonly fewRowsProducts: boolean
 }
 
 /** The buffers between the layers, shared by all of them. */

@@ -6,13 +6,14 @@ import { EmbedError } from '../../errors.ts'
 import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from './forward-pass.ts'
 import type { LinearWeights } from './gpu-weights.ts'
 import { loadEmbedding } from './kernels/embedding.ts'
+import { fewRows } from './kernels/few-rows-product.ts'
 import { loadFlashAttention } from './kernels/flash-attention.ts'
 import { qwen3Attention } from './kernels/kernel-set.ts'
 import { loadPooling } from './kernels/pooling.ts'
 import { loadQkNormRope, makeRotation } from './kernels/qk-norm-rope.ts'
 import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
-import { loadSwiglu } from './kernels/swiglu.ts'
+import { type LayerProducts, loadFewRowsProducts, loadManyRowsProducts } from './layer-products.ts'
 import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
 import { loadVocabularyTable } from './vocabulary-table.ts'
 import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
@@ -72,7 +73,11 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
         source: 'bf16',
       })
     : undefined
-  const swiglu = await loadSwiglu(loader, { rowSize: intermediateSize, output: precision })
+  const many = await loadManyRowsProducts(loader, linear, { intermediateSize, precision })
+  const few = context.fewRowsProducts
+    ? await loadFewRowsProducts(loader, many, { ...heads, hiddenSize, intermediateSize, epsilon, precision })
+    : undefined
+  const productsFor = (rows: number): LayerProducts => (rows <= fewRows ? (few ?? many) : many)
   const pool = await loadPooling(loader, { rowSize: hiddenSize, pooling, rmsNorm: { epsilon } })
 
   const [passRows, chunk] = [maxPassTokens, Math.min(context.chunkRows, maxPassTokens)].map(roundRows) as [
@@ -171,7 +176,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     for (const each of chunksOf(of)) {
       const { rows, hidden: residual } = each
       rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
-      linear.launch(stream, layer.qkv, callsOf(layer, each)[0])
+      productsFor(rows).qkv(stream, layer.qkv, callsOf(layer, each)[0])
     }
   }
   const enqueueAfterAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
@@ -182,15 +187,15 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
         input: each.attended,
         ...toRowOutput(layer.denseInput),
       })
-      linear.launch(stream, layer.dense, callsOf(layer, each)[1])
+      productsFor(each.rows).dense(stream, layer.dense, callsOf(layer, each)[1])
     }
     for (const each of chunks) {
       const { rows, hidden: residual } = each
       const [, , gateUpCall, downCall] = callsOf(layer, each)
       rmsnorm(stream, { rows, residual, gamma: layer.feedForwardNorm, ...toRowOutput(layer.gateUpInput) })
-      linear.launch(stream, layer.gateUp, gateUpCall)
-      swiglu(stream, { rows, gateUp, ...toRowOutput(layer.downInput) })
-      linear.launch(stream, layer.down, downCall)
+      const products = productsFor(rows)
+      const input = products.gateUp(stream, layer.gateUp, { ...gateUpCall, active: layer.downInput })
+      products.down(stream, layer.down, { ...downCall, input })
     }
   }
 
@@ -208,7 +213,8 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
       const count = pooled?.countOf(batch)
       const ofPooled =
         count === undefined ? [] : chunksOf(all(count)).flatMap((of) => toProducts(of).slice(1))
-      return [...chunksOf(all(batch.rows)).flatMap(toProducts), ...ofPooled]
+      const products = [...chunksOf(all(batch.rows)).flatMap(toProducts), ...ofPooled]
+      return products.filter(({ call }) => productsFor(call.rows) === many)
     },
     enqueue: (stream, batch) => {
       const { rows, ids, positions, tiles, tileCount } = batch

@@ -2,7 +2,12 @@ import type { KernelCheck } from '../checks/kernel-bench.ts'
 import { makeOperand } from '../checks/matmul-checks.ts'
 import { e4m3Max, fromBf16, fromE4m3 } from '../checks/number-formats.ts'
 import { makeNormalBf16 } from '../checks/random-values.ts'
-import { fewRows, type FewRowsOptions, fewRowsProductVariant, loadFewRowsProduct } from './few-rows-product.ts'
+import {
+  fewRows,
+  type FewRowsOptions,
+  fewRowsProductVariant,
+  loadFewRowsProduct,
+} from './few-rows-product.ts'
 
 const outputScale = 4 / e4m3Max
 
@@ -49,7 +54,9 @@ function check(options: FewRowsOptions): KernelCheck {
       const run = () => launch(bench.stream, args)
       run()
       const actual = isSwiglu
-        ? fromE4m3(await bench.download(args.output, new Uint8Array(count))).map((value) => value * outputScale)
+        ? fromE4m3(await bench.download(args.output, new Uint8Array(count))).map(
+            (value) => value * outputScale,
+          )
         : fromBf16(await bench.download(args.output, new Uint16Array(count)))
       const product = (row: number, column: number): number => {
         let sum = 0

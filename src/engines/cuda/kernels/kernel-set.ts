@@ -33,15 +33,15 @@ export function qwen3Kernels(shape: TransformerShape, output: MatmulPrecision): 
       secondBytes: heads * headSize * (output === 'fp8' ? 1 : 2),
     }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
-    ...(output === 'bf16' ? [] : Object.values(qwen3FewRows(shape, output)).map(fewRowsProductVariant)),
+    ...(output === 'bf16' ? [] : Object.values(qwen3FewRows(shape, output) ?? {}).map(fewRowsProductVariant)),
   ]
 }
 
-/** The products of a batch of few tokens, for those sizes of a model that they take. */
+/** The products of a batch of few tokens; undefined for a model of other sizes than they take. */
 export function qwen3FewRows(
   { hiddenSize, intermediateSize, heads, kvHeads, headSize }: TransformerShape,
   precision: FewRowsOptions['precision'],
-): Partial<Record<'qkv' | 'dense' | 'gateUp' | 'down', FewRowsOptions>> {
+): Record<'qkv' | 'dense' | 'gateUp' | 'down', FewRowsOptions> | undefined {
   const attentionSize = heads * headSize
   const written = { precision, output: 'written' } as const
   const added = { precision, output: 'added' } as const
@@ -54,7 +54,7 @@ export function qwen3FewRows(
         : { columns: 2 * intermediateSize, inner: hiddenSize, ...written },
     down: { columns: hiddenSize, inner: intermediateSize, ...added },
   }
-  return Object.values(all).every(takesFewRows) ? all : {}
+  return Object.values(all).every(takesFewRows) ? all : undefined
 }
 
 /** Where the scale of what comes out is known, that is quantised on its way out; queries are rotated on their way in. */
