@@ -1,6 +1,6 @@
 /** tune: finds the fastest configuration of this machine, step by step, and writes down how. */
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Config } from '../config/schema.ts'
 import { EmbedError, toReason } from '../errors.ts'
@@ -241,6 +241,7 @@ function toChecklistItem({ level, subject, text, fix }: Finding): PreflightItem 
 async function writeTuned(path: string, key: TunedKey, result: TuneResult, config: Config): Promise<void> {
   const { final, incumbentId: id, settings } = result
   const { model, scales, engineCachePath } = config
+  if (existsSync(path)) await copyFile(path, `${path}.backup`)
   await writeTunedFile(path, {
     version: 1,
     date: new Date().toISOString(),

@@ -80,7 +80,9 @@ describe('a run', () => {
     expect(again.stderr).toContain('--resume')
     // As a crash leaves it.
     await appendFile(join(output, 'journal.jsonl'), '{"kind":"experi')
+    const before = await readFile(join(output, 'tuned.json'), 'utf8')
     const resumed = await tune(['--trials', '2', '--resume'])
+    expect(await readFile(join(output, 'tuned.json.backup'), 'utf8')).toBe(before)
     expect(resumed.stderr).not.toContain('error')
     const kinds = (await readFile(join(output, 'journal.jsonl'), 'utf8'))
       .trimEnd()

@@ -141,7 +141,7 @@ export async function readJournal(path: string): Promise<JournalEntry[]> {
     throw new EmbedError('FILE_UNREADABLE', { path, reason: toReason(error) }, { cause: error })
   }
   const lines = text.split('\n')
-  return lines.flatMap((line, i) => {
+  const entries = lines.flatMap((line, i) => {
     if (line === '') return []
     try {
       return [JSON.parse(line) as JournalEntry]
@@ -151,6 +151,11 @@ export async function readJournal(path: string): Promise<JournalEntry[]> {
       throw new EmbedError('FILE_FORMAT', { path, reason }, { cause })
     }
   })
+  const begin = entries.find((entry) => entry.kind === 'begin')
+  // The first form of a journal had none; resumed or reported, it would be a run without its conditions.
+  if (begin === undefined || (begin.facts as RunFacts | undefined) !== undefined) return entries
+  const reason = 'an earlier version of this package wrote it; give --output another folder'
+  throw new EmbedError('FILE_FORMAT', { path, reason })
 }
 
 function toWriteError(path: string, error: unknown): EmbedError {

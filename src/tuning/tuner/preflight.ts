@@ -1,7 +1,8 @@
 /** What should be right before a run, each with its fix. Nothing of it stops the run: it explains the result. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { freemem, loadavg } from 'node:os'
+import { join } from 'node:path'
 
 export interface PreflightItem {
   readonly name: string
@@ -33,6 +34,12 @@ export async function preflight(
       freemem() >= minFreeBytes,
       `${toGb(freemem())} GB`,
       'two copies of the model are in memory during an experiment: free some',
+    ),
+    check(
+      'way back',
+      true,
+      `${existsSync(join(folder, 'tuned.json')) ? 'tuned.json is there and stays as tuned.json.backup; ' : ''}'rollback' returns to the baseline and to every step, TensorRT's plans stay in the cache`,
+      '',
     ),
     check('free disk', diskBytes >= minFreeBytes, `${toGb(diskBytes)} GB in ${folder}`, 'free some'),
     check(

@@ -262,6 +262,12 @@ describe('the journal', () => {
     })
   })
 
+  it('of an earlier form is refused, and stays as it is', async () => {
+    const path = join(folder, 'old.jsonl')
+    await appendFile(path, '{"kind":"begin","version":1}\n')
+    await expect(readJournal(path)).rejects.toThrow('an earlier version of this package wrote it')
+  })
+
   it('a full disk is told, and what is there stays readable', async () => {
     await using journal = await Journal.open('/dev/full')
     await expect(journal.append({ kind: 'resume', date: '' })).rejects.toMatchObject({ code: 'NO_SPACE' })
