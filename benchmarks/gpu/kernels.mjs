@@ -1,5 +1,5 @@
 // Every kernel of the native engine against its oracle on this GPU, then its time with nothing in the L2 cache.
-//   node benchmarks/gpu/kernels.mjs [--check] [--small] [--variants flash-attention] [--only REGEXP] [--gpu 0] [--rounds 20]
+//   node benchmarks/gpu/kernels.mjs [--check] [--small] [--variants flash-attention|few-rows] [--only REGEXP] [--gpu 0] [--rounds 20]
 //     [--cache FOLDER] [--out FILE]
 // --check: only whether they are right. --small: only the small shapes; what goes beyond a buffer, within a minute:
 //   compute-sanitizer --tool memcheck --target-processes all node benchmarks/gpu/kernels.mjs --check --small
@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util'
 import { canRun, isPassed, KernelBench } from '../../dist/engines/cuda/checks/kernel-bench.js'
 import { kernelChecks } from '../../dist/engines/cuda/checks/kernel-checks.js'
 import { makeMatmulChecks } from '../../dist/engines/cuda/checks/matmul-checks.js'
+import { makeFewRowsVariantChecks } from '../../dist/engines/cuda/kernels/few-rows-product.check.js'
 import { makeAttentionVariantChecks } from '../../dist/engines/cuda/kernels/flash-attention.check.js'
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
 import { DeviceBuffer } from '../../dist/hardware/gpu/device-buffer.js'
@@ -33,7 +34,10 @@ const { values: flags } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 })
-const variantsOf = { 'flash-attention': makeAttentionVariantChecks }
+const variantsOf = {
+  'flash-attention': makeAttentionVariantChecks,
+  'few-rows': makeFewRowsVariantChecks,
+}
 /** Of one check, compilation and oracle included. */
 const hangMs = 120_000
 

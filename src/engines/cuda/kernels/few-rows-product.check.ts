@@ -11,6 +11,18 @@ import {
 
 const outputScale = 4 / e4m3Max
 
+const qwen4b: readonly FewRowsOptions[] = [
+  { columns: 6144, inner: 2560, precision: 'fp8', output: 'written' },
+  { columns: 2560, inner: 4096, precision: 'fp8', output: 'added' },
+  { columns: 9728, inner: 2560, precision: 'fp8', output: 'swiglu' },
+  { columns: 2560, inner: 9728, precision: 'fp8', output: 'added' },
+]
+
+/** With other numbers of warps: benchmarks/gpu/kernels.mjs --variants few-rows. */
+export function makeFewRowsVariantChecks(): KernelCheck[] {
+  return qwen4b.flatMap((options) => [4, 8, 16].map((warps) => check({ ...options, warps })))
+}
+
 export const fewRowsProductChecks: readonly KernelCheck[] = [
   // One piece, fewer than warps, and some warps with a piece more than others.
   check({ columns: 32, inner: 64, precision: 'fp8', output: 'written' }),
@@ -18,11 +30,8 @@ export const fewRowsProductChecks: readonly KernelCheck[] = [
   check({ columns: 48, inner: 2560 + 192, precision: 'fp8', output: 'added' }),
   check({ columns: 48, inner: 640, precision: 'fp8-rowwise', output: 'added' }),
   check({ columns: 32, inner: 640, precision: 'fp8', output: 'swiglu' }),
-  // Qwen3-Embedding-4B's.
-  check({ columns: 6144, inner: 2560, precision: 'fp8', output: 'written' }),
-  check({ columns: 2560, inner: 4096, precision: 'fp8', output: 'added' }),
-  check({ columns: 9728, inner: 2560, precision: 'fp8', output: 'swiglu' }),
-  check({ columns: 2560, inner: 9728, precision: 'fp8', output: 'added' }),
+  check({ columns: 16, inner: 640, precision: 'fp8', output: 'written', warps: 4 }),
+  ...qwen4b.map(check),
   check({ columns: 2560, inner: 9728, precision: 'fp8-rowwise', output: 'added' }),
 ]
 
@@ -32,7 +41,7 @@ function check(options: FewRowsOptions): KernelCheck {
   const weightRows = isSwiglu ? 2 * columns : columns
   const isSmall = columns < 256
   return {
-    name: `few_rows_product ${precision} ${fewRows} x ${inner} by ${columns}, ${form}`,
+    name: `few_rows_product ${precision} ${fewRows} x ${inner} by ${columns}, ${form}${options.warps === undefined ? '' : `, ${options.warps} warps`}`,
     size: isSmall ? 'small' : 'real',
     minArchitecture: fewRowsProductVariant(options).minArchitecture,
     run: async (bench) => {

@@ -18,6 +18,8 @@ export interface FewRowsOptions {
   readonly precision: Exclude<MatmulPrecision, 'bf16'>
   /** bf16 written, or added to what is there; or SwiGLU as E4M3, which needs a scale that is given. */
   readonly output: (typeof outputs)[number]
+  /** Of a block, which share the inner size. Default 8. */
+  readonly warps?: number
 }
 
 export interface FewRowsArguments {
@@ -37,7 +39,7 @@ export interface FewRowsArguments {
 
 /** Rows of a product that are taken, all of them always: two tiles of the tensor cores. */
 export const fewRows = 16
-const warps = 8
+const defaultWarps = 8
 
 export function takesFewRows({ columns, inner }: Pick<FewRowsOptions, 'columns' | 'inner'>): boolean {
   return columns % 16 === 0 && inner % 64 === 0
@@ -45,7 +47,7 @@ export function takesFewRows({ columns, inner }: Pick<FewRowsOptions, 'columns' 
 
 /** @throws {EmbedError} INTERNAL for sizes it has no pieces for */
 export function fewRowsProductVariant(options: FewRowsOptions): KernelVariant {
-  const { columns, inner, precision, output } = options
+  const { columns, inner, precision, output, warps = defaultWarps } = options
   if (!takesFewRows(options) || (output === 'swiglu' && precision === 'fp8-rowwise')) {
     const reason = `no ${precision} product of few rows to ${columns} columns from ${inner} values, ${output}`
     throw new EmbedError('INTERNAL', { reason })
@@ -71,7 +73,7 @@ export async function loadFewRowsProduct(
 ): Promise<(stream: GpuStream, args: FewRowsArguments) => void> {
   const kernel = (await loader.load(fewRowsProductVariant(options))).kernel('few_rows_product')
   const values = new KernelArguments(['pointer', 'pointer', 'pointer', 'pointer', 'pointer', 'pointer'])
-  const shape = { grid: [options.columns / 16], block: [warps * 32] } as const
+  const shape = { grid: [options.columns / 16], block: [(options.warps ?? defaultWarps) * 32] } as const
   return (stream, { input, inputScale, weights, weightScale, output, outputScale = noPointer }) =>
     kernel.launch(stream, shape, values.set(input, weights, output, inputScale, weightScale, outputScale))
 }

@@ -15,6 +15,7 @@ interface Shape {
 
 export const poolingChecks: readonly KernelCheck[] = [
   check({ rowSize: 384, pooling: 'mean' }, { lengths: [1, 7, 20], dimensions: 384, normalize: true }),
+  check({ rowSize: 1024, pooling: 'mean' }, { lengths: [40, 1], dimensions: 1000, normalize: true }),
   check({ rowSize: 768, pooling: 'cls' }, { lengths: [3, 1], dimensions: 765, normalize: false }),
   check(
     { rowSize: 2560, pooling: 'last-token', rmsNorm: { epsilon } },

@@ -34,9 +34,22 @@ export function poolingVariant({ rowSize, pooling, rmsNorm }: PoolingOptions): K
   const { OUTPUT: _, ...shape } = defines
   return {
     file,
-    defines: { ...shape, POOLING: poolings.indexOf(pooling), RMS_NORM: Number(rmsNorm !== undefined) },
+    defines: {
+      ...shape,
+      POOLING: poolings.indexOf(pooling),
+      RMS_NORM: Number(rmsNorm !== undefined),
+      GROUPS: groupsOf({ rowSize, pooling }),
+    },
     minArchitecture,
   }
+}
+
+/** How many tokens of a mean are read at once: as many as a block of 1024 threads and 40 KiB have room for. */
+function groupsOf({ rowSize, pooling }: Pick<PoolingOptions, 'rowSize' | 'pooling'>): number {
+  if (pooling !== 'mean') return 1
+  const threads = threadsOfRow(rowSize)
+  const rowBytes = Math.ceil(rowSize / (threads * 8)) * threads * 8 * 4
+  return Math.max(1, Math.min(16, Math.floor(1024 / threads), Math.floor((40 << 10) / rowBytes)))
 }
 
 /** One vector a sequence. */
@@ -46,7 +59,7 @@ export async function loadPooling(
 ): Promise<(stream: GpuStream, args: PoolingArguments) => void> {
   const kernel = (await loader.load(poolingVariant(options))).kernel('pooling')
   const values = new KernelArguments(['pointer', 'pointer', 'pointer', 'pointer', 'f32', 'i32', 'i32'])
-  const block = [threadsOfRow(options.rowSize)] as const
+  const block = [threadsOfRow(options.rowSize), groupsOf(options)] as const
   const epsilon = options.rmsNorm?.epsilon ?? 0
   return (stream, args) => {
     const { sequences, hidden, cumulativeLengths, gamma = noPointer, output, dimensions, normalize } = args
