@@ -17,7 +17,7 @@ import { makeMatmulChecks } from '../../dist/engines/cuda/checks/matmul-checks.j
 import { makeFewRowsVariantChecks } from '../../dist/engines/cuda/kernels/few-rows-product.check.js'
 import { makeAttentionVariantChecks } from '../../dist/engines/cuda/kernels/flash-attention.check.js'
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
-import { DeviceBuffer } from '../../dist/hardware/gpu/device-buffer.js'
+import { measureGpuPeak } from '../../dist/hardware/machine/gpu-peak.js'
 import { openNative } from './open-native.mjs'
 
 const { values: flags } = parseArgs({
@@ -60,7 +60,7 @@ async function runChecks(from) {
   const { major, minor } = gpu.device.computeCapability
   report({
     machine,
-    copyGbPerSecond: flags.check ? undefined : await measureCopy(loader),
+    limits: flags.check || from > 0 ? undefined : await measureLimits(gpu, matmul),
     count: checks.length,
   })
   for (const [index, check] of checks.entries()) {
@@ -95,14 +95,13 @@ async function runChecks(from) {
   process.exit(0)
 }
 
-/** What this GPU's memory gives to a plain copy, to compare with: bytes read and written. */
-async function measureCopy(loader) {
-  const bytes = 1 << 30
-  const bench = new KernelBench(loader, { rounds: 10 })
-  const [from, to] = ['from', 'to'].map((name) => new DeviceBuffer(loader.gpu, name, bytes))
-  await bench.measure(() => bench.stream.copy(to, from), { bytes: 2 * bytes })
-  for (const each of [from, to, bench]) each[Symbol.dispose]()
-  return bench.timing.gbPerSecond
+/** What this GPU gives to a plain copy, in bytes read and written, and to large products by cuBLASLt: the limits beside which
+ * each kernel's figures stand. */
+async function measureLimits(gpu, matmul) {
+  if (matmul === undefined) return undefined
+  const { flopsByPrecision, memoryBytesPerSecond } = await measureGpuPeak(gpu, matmul.cublaslt)
+  const tflops = Object.entries(flopsByPrecision).map(([precision, flops]) => [precision, flops / 1e12])
+  return { copyGbPerSecond: memoryBytesPerSecond / 1e9, tflops: Object.fromEntries(tflops) }
 }
 
 function report(entry) {
@@ -112,7 +111,7 @@ function report(entry) {
 async function superviseChecks() {
   const results = new Map()
   let machine
-  let copyGbPerSecond
+  let limits
   let [next, count] = [0, 1]
   while (next < count) {
     let running
@@ -138,7 +137,7 @@ async function superviseChecks() {
       }
       if (entry.machine !== undefined) {
         count = entry.count
-        copyGbPerSecond ??= entry.copyGbPerSecond
+        limits ??= entry.limits
         if (machine === undefined) {
           machine = entry.machine
           console.log(
@@ -146,15 +145,19 @@ async function superviseChecks() {
               .map(([key, value]) => `${key} ${value}`)
               .join(', '),
           )
-          if (copyGbPerSecond !== undefined)
-            console.log(`copy on the GPU: ${copyGbPerSecond.toFixed(0)} GB/s`)
+          if (limits !== undefined) {
+            const products = Object.entries(limits.tflops).map(
+              ([precision, tflops]) => `${precision} products ${tflops.toFixed(0)} TFLOPS`,
+            )
+            console.log([`copy on the GPU ${limits.copyGbPerSecond.toFixed(0)} GB/s`, ...products].join(', '))
+          }
         }
       } else if (entry.started !== undefined) running = entry
       else {
         results.set(entry.index, entry)
         next = entry.index + 1
         running = undefined
-        printResult(entry, copyGbPerSecond)
+        printResult(entry, limits)
       }
     }
     clearTimeout(timer)
@@ -184,7 +187,7 @@ async function superviseChecks() {
     commit: process.env.COMMIT,
     node: process.version,
     machine,
-    copyGbPerSecond,
+    limits,
     results: entries,
   })
   if (flags.out !== undefined) writeFileSync(flags.out, `${record}\n`)
@@ -192,12 +195,9 @@ async function superviseChecks() {
   process.exit(failed.length === 0 ? 0 : 1)
 }
 
-function printResult({ name, passed, skipped, error, comparisons = [], timing }, copyGbPerSecond) {
+function printResult({ name, passed, skipped, error, comparisons = [], timing }, limits) {
   const verdict = skipped !== undefined ? 'skip' : passed ? 'ok  ' : 'FAIL'
-  const time =
-    timing === undefined
-      ? ''
-      : `${timing.medianUs.toFixed(1)} us, ${timing.gbPerSecond.toFixed(0)} GB/s${copyGbPerSecond === undefined ? '' : ` (${((100 * timing.gbPerSecond) / copyGbPerSecond).toFixed(0)} % of a copy)`}${timing.tflops > 0 ? `, ${timing.tflops.toFixed(0)} TFLOPS` : ''}`
+  const time = timing === undefined ? '' : describeTiming(timing, limits)
   const worst = comparisons.map((each) => `${each.what} ${each.worst.toFixed(2)}`).join(', ')
   console.log(`${verdict} ${name}: ${skipped ?? time}${worst === '' ? '' : ` [error / tolerance: ${worst}]`}`)
   if (error !== undefined) console.log(`     ${error}`)
@@ -207,4 +207,21 @@ function printResult({ name, passed, skipped, error, comparisons = [], timing },
         `     ${what}: ${nanCount} of ${count} NaN; worst at ${at}: ${actual}, expected ${expected}`,
       )
   }
+}
+
+/** Achieved beside what the GPU gives to a copy and to a large product. */
+function describeTiming({ medianUs, gbPerSecond, tflops, precision }, limits) {
+  const parts = [
+    `${medianUs.toFixed(1)} us`,
+    `${gbPerSecond.toFixed(0)} GB/s${share(gbPerSecond, limits?.copyGbPerSecond, 'a copy')}`,
+  ]
+  if (tflops > 0)
+    parts.push(
+      `${tflops.toFixed(0)} TFLOPS${share(tflops, limits?.tflops[precision], `a large ${precision} product`)}`,
+    )
+  return parts.join(', ')
+}
+
+function share(value, limit, of) {
+  return limit === undefined ? '' : ` (${((100 * value) / limit).toFixed(0)} % of ${of})`
 }

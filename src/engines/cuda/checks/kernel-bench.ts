@@ -31,6 +31,8 @@ export interface Timing {
   readonly medianUs: number
   readonly gbPerSecond: number
   readonly tflops: number
+  /** Of the products that it computes. */
+  readonly precision: 'bf16' | 'fp8'
 }
 
 export interface Tolerance {
@@ -110,7 +112,10 @@ export class KernelBench implements Disposable {
 
   /** Times the kernel with nothing of its operands in the L2 cache. After the comparison: it may run in place.
    * @param cost what must be moved and computed, whatever the kernel does */
-  async measure(run: () => void, cost: { readonly bytes: number; readonly flops?: number }): Promise<void> {
+  async measure(
+    run: () => void,
+    cost: { readonly bytes: number; readonly flops?: number; readonly precision?: Timing['precision'] },
+  ): Promise<void> {
     if (this.#rounds === 0) return
     const { gpu } = this.loader
     using flush = new DeviceBuffer(gpu, 'L2 flush', 2 * gpu.device.l2CacheBytes)
@@ -126,8 +131,8 @@ export class KernelBench implements Disposable {
       if (i >= 0) timesUs.push(end.elapsedMsSince(start) * 1000)
     }
     const medianUs = timesUs.sort((a, b) => a - b)[timesUs.length >> 1]!
-    const { bytes, flops = 0 } = cost
-    this.timing = { medianUs, gbPerSecond: bytes / medianUs / 1e3, tflops: flops / medianUs / 1e6 }
+    const { bytes, flops = 0, precision = 'bf16' } = cost
+    this.timing = { medianUs, gbPerSecond: bytes / medianUs / 1e3, tflops: flops / medianUs / 1e6, precision }
   }
 
   [Symbol.dispose](): void {

@@ -99,6 +99,7 @@ function check(options: FewRowsOptions): KernelCheck {
       await bench.measure(run, {
         bytes: weightRows * inner + fewRows * inner + count * (isSwiglu ? 1 : 2),
         flops: 2 * fewRows * weightRows * inner,
+        precision: 'fp8',
       })
     },
   }
