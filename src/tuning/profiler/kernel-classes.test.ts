@@ -49,6 +49,7 @@ describe('a kernel of', () => {
     expect(names.filter((name) => classes[name] === 'other')).toEqual([])
     expect(classes).toMatchObject({
       flash_attention: 'attention',
+      few_rows_product: 'FP8 GEMM',
       residual_rmsnorm: 'norm',
       residual_layernorm: 'norm',
       qk_norm_rope: 'norm',

@@ -30,6 +30,8 @@ const patterns: readonly (readonly [RegExp, KernelClass])[] = [
   [/mha|flash|attention|softmax/i, 'attention'],
   // Copies and transpositions for a product, and the sum of its parts, are none themselves.
   [/splitk_?reduce|reduce_?splitk|scale_of_amax|find_amax|quantize/i, 'elementwise'],
+  // The native engine's own, for E4M3 alone.
+  [/few_rows_product/, 'FP8 GEMM'],
   [/gemm|gemv|matmul|nvjet|cutlass|wgmma/i, 'GEMM of unknown precision'],
   [/layer_?norm|rms_?norm|qk_?norm|norm_rope/i, 'norm'],
   // TensorRT names its generated kernels after their operations, three letters each: mean, square root, …
