@@ -1,14 +1,15 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
 //     [--pass-tokens 16384] [--chunk-rows 4096] [--wait poll|thread] [--no-overlap] [--no-few-rows] [--no-search]
-//     [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
+//     [--queries] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for (default 4b), with the memory of the whole GPU after each. 8 GB are written below --work (default the system's
 // temporary folder) and removed; with --folder they stay there and are used again. With --cache kernels, algorithms and FP8
 // weights stay, and a second start is timed. --vectors: ids of texts of several lengths and their vectors go to a file,
-// which native_torch.py compares with PyTorch; --rounds 0 for these alone. Needs dist/, an NVIDIA driver, NVRTC and
-// cuBLASLt. --no-overlap: a kernel starts when the one before is done. --no-few-rows: all products by cuBLASLt.
-// A precision that fails is a line that says why; exit code 1 then. One JSON line last.
+// which native_torch.py compares with PyTorch; --rounds 0 for these alone. --no-overlap: a kernel starts when the one before
+// is done. --no-few-rows: all products by cuBLASLt. --queries: short texts behind one instruction too, with it computed once
+// and with each, at the first precision. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A precision that fails is a line
+// that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,6 +26,7 @@ const { values: flags } = parseArgs({
     precision: { type: 'string', default: 'fp8-rowwise,fp8,bf16' },
     rounds: { type: 'string', default: '50' },
     graphs: { type: 'string', default: '64' },
+    queries: { type: 'boolean', default: false },
     wait: { type: 'string', default: 'poll' },
     'chunk-rows': { type: 'string', default: '4096' },
     'pass-tokens': { type: 'string', default: '16384' },
@@ -162,6 +164,7 @@ async function measureTimes() {
       await engine[Symbol.asyncDispose]()
     })
   }
+  if (flags.queries) await attempt('queries', async () => measureQueries(spec, shape))
   if (flags.vectors === undefined) return
   const ids = makeTexts(shape)
   const activationScale = scales.scale
@@ -169,6 +172,55 @@ async function measureTimes() {
   console.log(
     `next: python3 benchmarks/gpu/native_torch.py --folder ${spec.folder} --vectors ${flags.vectors}`,
   )
+}
+
+/** 64 queries of 12 tokens behind an instruction of 24, with it computed once and with each. */
+async function measureQueries(spec, { vocabulary }) {
+  const idOf = (at) => (at * 7919 + 5) % vocabulary
+  const queries = Array.from({ length: 64 }, (_, i) => [
+    ...Array.from({ length: 24 }, (_each, at) => idOf(at)),
+    ...Array.from({ length: 12 }, (_each, at) => idOf(i * 997 + at * 31 + 100)),
+  ])
+  // The same rows as with the prefix in each, and as with it once.
+  const warmUpShapes = [36, 14].map((tokens) => ({ sequences: 64, tokens }))
+  const precision = precisions[0]
+  const results = []
+  for (const sharePrefix of [false, true]) {
+    const engine = await open(spec, precision, { warmUpShapes, sharePrefix })
+    const times = await timeRounds(Math.max(20, Number(flags.rounds)), () => engine.embed(pack(queries)))
+    const { values, dimensions } = await engine.embed(pack(queries))
+    results.push({ values, dimensions, times })
+    await engine[Symbol.asyncDispose]()
+  }
+  const [apart, shared] = results
+  const { dimensions } = apart
+  const worst = Math.min(
+    ...queries.map((_, i) => {
+      const [a, b] = results.map(({ values }) => values.subarray(i * dimensions, (i + 1) * dimensions))
+      return cosine(a, b)
+    }),
+  )
+  const [apartMs, sharedMs] = [apart, shared].map(({ times }) => median(times))
+  record.queries = { precision, queries: 64, prefix: 24, own: 12, apartMs, sharedMs, worstCosine: worst }
+  console.log(
+    `${precision}, 64 queries of 24 + 12 tokens: ${apartMs.toFixed(2)} ms, with the prefix once ${sharedMs.toFixed(2)} ms: ${(apartMs / sharedMs).toFixed(2)}x, worst cosine ${worst.toFixed(6)}`,
+  )
+  if (!(worst > 0.999)) failures.push('a shared prefix changes the vectors')
+}
+
+/** Three more come first and do not count. */
+async function timeRounds(rounds, run) {
+  const times = []
+  for (let i = -3; i < rounds; i++) {
+    const from = performance.now()
+    await run()
+    if (i >= 0) times.push(performance.now() - from)
+  }
+  return times
+}
+
+function median(values) {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]
 }
 
 /** Both sides of each step: a row, a tile of the attention, a multiple of the products' rows. */

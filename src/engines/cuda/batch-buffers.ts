@@ -10,6 +10,7 @@ import type { ForwardPass, GpuBatch } from './forward-pass.ts'
 import { makeAttentionTiles } from './kernels/flash-attention.ts'
 import { roundRows } from './linear-layers.ts'
 import { planPooled } from './pooled-rows.ts'
+import { makeSharedTiles, planSharedPrefix } from './shared-prefix.ts'
 
 export interface PassLimits {
   readonly maxPassTokens: number
@@ -44,6 +45,8 @@ export class BatchBuffers {
   readonly #output: { readonly host: PinnedBuffer; readonly device: DeviceBuffer }
   readonly #end: GpuEvent
   readonly #wait: WaitMode | undefined
+  readonly #maxRows: number
+  readonly #sharePrefix: boolean
 
   constructor(
     gpu: GpuContext,
@@ -51,6 +54,7 @@ export class BatchBuffers {
       readonly hiddenSize: number
       readonly attentionQueries: number
       readonly wait: WaitMode | undefined
+      readonly sharePrefix: boolean
     },
   ) {
     const { maxPassTokens, maxPassSequences, hiddenSize, attentionQueries } = options
@@ -58,11 +62,13 @@ export class BatchBuffers {
       host: new PinnedBuffer(gpu, name, bytes),
       device: new DeviceBuffer(gpu, name, bytes),
     })
-    // Ids and positions of each token, lengths, four integers a tile, each part rounded up to 16 bytes.
-    const rows = roundRows(maxPassTokens)
-    const tiles = Math.ceil(rows / attentionQueries) + maxPassSequences
-    const pooled = 6 * maxPassSequences + 1
-    this.#integers = pair('batch', 4 * (2 * rows + maxPassSequences + 1 + 4 * tiles + pooled) + 7 * 16)
+    // Ids and positions of each token, what a shared prefix needs, lengths, four integers a tile, each part rounded up to 16
+    // bytes. With a prefix the rows of products and attention together are no more than those of a pass.
+    const rows = (this.#maxRows = roundRows(maxPassTokens))
+    const tiles = Math.ceil(rows / attentionQueries) + 2 * maxPassSequences
+    const ofSequences = 7 * maxPassSequences + 2
+    this.#integers = pair('batch', 4 * (3 * rows + 4 * tiles + ofSequences) + 10 * 16)
+    this.#sharePrefix = options.sharePrefix
     this.#output = pair('vectors', maxPassSequences * hiddenSize * 4)
     this.#end = new GpuEvent(gpu, { timing: false })
     this.#wait = options.wait
@@ -82,42 +88,63 @@ export class BatchBuffers {
   ): GpuBatch {
     const { first, end, forward, normalize } = pass
     const begin = batch.cumulativeLengths[first]!
-    const cumulativeLengths = batch.cumulativeLengths.slice(first, end + 1).map((each) => each - begin)
-    const ids = batch.inputIds.subarray(begin, batch.cumulativeLengths[end])
-    const rows = roundRows(ids.length)
-    // As many tiles as any batch of this shape can have.
-    const { isCausal, attentionQueries: queries } = forward
-    const tileCount = Math.ceil(rows / queries) + end - first
-    const tiles = makeAttentionTiles(cumulativeLengths, { isCausal, queries, tileCount })
-    const positions = countPositions(cumulativeLengths, forward.firstPosition)
-    const { pooledToken } = forward
-    const pooled = pooledToken === undefined ? undefined : planPooled(cumulativeLengths, pooledToken, queries)
-    const ofPooled = pooled === undefined ? [] : [pooled.rows, pooled.tiles, pooled.cumulativeLengths]
-    const parts = [padTo(rows, ids), padTo(rows, positions), cumulativeLengths, tiles, ...ofPooled]
-    const { host, device } = this.#integers
-    const places: DevicePointer[] = []
-    let atByte = 0
-    for (const part of parts) {
-      host.int32(part.length, atByte).set(part)
-      places.push((device.handle + BigInt(atByte)) as DevicePointer)
-      atByte += Math.ceil(part.byteLength / 16) * 16
+    const lengths = batch.cumulativeLengths.slice(first, end + 1).map((each) => each - begin)
+    const allIds = batch.inputIds.subarray(begin, batch.cumulativeLengths[end])
+    const shared =
+      forward.sharesPrefix && this.#sharePrefix ? planSharedPrefix(allIds, lengths, this.#maxRows) : undefined
+    const { ids, positions, cumulativeLengths } = shared ?? {
+      ids: allIds,
+      positions: countPositions(lengths, forward.firstPosition),
+      cumulativeLengths: lengths,
     }
-    stream.copy(device, host, { bytes: atByte })
-    return {
+    const { isCausal, attentionQueries: queries, pooledToken } = forward
+    const [rows, sequences] = [roundRows(ids.length), end - first]
+    // As many tiles as any batch of this shape can have; a sequence may begin and end within one.
+    const tileCount = Math.ceil(rows / queries) + (shared === undefined ? 1 : 2) * sequences
+    const tiles =
+      shared === undefined
+        ? makeAttentionTiles(lengths, { isCausal, queries, tileCount })
+        : makeSharedTiles(shared, { queries, tileCount })
+    const pooled =
+      pooledToken === undefined
+        ? undefined
+        : planPooled(cumulativeLengths, pooledToken, { queries, whole: lengths })
+
+    const { host, device } = this.#integers
+    let atByte = 0
+    /** Beyond what there is come zeros: rows of token 0 at place 0. */
+    const place = (values: Int32Array, length = values.length): DevicePointer => {
+      const view = host.int32(length, atByte)
+      view.set(values)
+      view.fill(0, values.length)
+      const pointer = (device.handle + BigInt(atByte)) as DevicePointer
+      atByte += Math.ceil(view.byteLength / 16) * 16
+      return pointer
+    }
+    const gpuBatch: GpuBatch = {
       rows,
-      sequences: end - first,
-      ids: places[0]!,
-      positions: places[1]!,
-      cumulativeLengths: places[2]!,
-      tiles: places[3]!,
+      sequences,
+      ids: place(ids, rows),
+      positions: place(positions, rows),
+      cumulativeLengths: place(cumulativeLengths),
+      tiles: place(tiles),
       tileCount,
-      pooled:
-        pooled === undefined
-          ? undefined
-          : { rows: places[4]!, tiles: places[5]!, cumulativeLengths: places[6]! },
+      shared: shared && {
+        rows: shared.whole.rows,
+        tokens: place(shared.whole.tokens),
+        positions: place(shared.whole.positions),
+        rowOfToken: place(shared.whole.rowOfToken, rows),
+      },
+      pooled: pooled && {
+        rows: place(pooled.rows),
+        tiles: place(pooled.tiles),
+        cumulativeLengths: place(pooled.cumulativeLengths),
+      },
       output: this.#output.device.handle,
       normalize,
     }
+    stream.copy(device, host, { bytes: atByte })
+    return gpuBatch
   }
 
   /** Waits for the pass. @returns its vectors, a view that the next pass writes over */
@@ -127,13 +154,6 @@ export class BatchBuffers {
     await this.#end.done(this.#wait)
     return this.#output.host.float32(count)
   }
-}
-
-/** Rows beyond the batch read token 0 at place 0. */
-function padTo(length: number, values: Int32Array): Int32Array {
-  const padded = new Int32Array(length)
-  padded.set(values)
-  return padded
 }
 
 /** 0, 1, 2, … in each sequence, from `first` on. */

@@ -156,6 +156,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
     attentionQueries: attention.queries,
     firstPosition: (shape.positionsAfterPadTokenId ?? -1) + 1,
     pooledToken: pooledTokenOf(pooling),
+    sharesPrefix: false,
     products: (batch) => {
       const layer = layers[0]!
       const weightsOf = [layer.dense, layer.up, layer.down]

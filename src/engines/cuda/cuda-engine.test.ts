@@ -177,8 +177,8 @@ describe.skipIf(!canEmulate)('the native engine, emulated', { timeout: 120_000 }
 
   it('gives the same vectors when the products take the rows of a pass in chunks', async () => {
     const spec = await makeQwen3()
-    // 253 tokens, which count as 256; the end of the last layer is done for 5 of them.
-    const longer = pack([...sequences, sequences[2]!, sequences[2]!])
+    // 189 tokens, which count as 256; the end of the last layer is done for 6 of them.
+    const longer = pack([...sequences, sequences[2]!])
     for (const precision of ['bf16', 'fp8', 'fp8-rowwise'] as const) {
       const [whole, chunked] = [
         await embed({ spec, precision, scales }, longer),

@@ -49,6 +49,8 @@ export interface CudaEngineOptions {
   readonly overlapping?: boolean | undefined
   /** Whether products of few rows are our own kernel's instead of cuBLASLt's. Default: where it takes them. */
   readonly fewRowsProducts?: boolean | undefined
+  /** Tokens that all sequences of a pass begin with are computed once, where that saves much. Default: true. */
+  readonly sharePrefix?: boolean | undefined
   /** How the end of a pass is waited for. Default: poll. */
   readonly wait?: WaitMode | undefined
   /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
@@ -151,6 +153,7 @@ export async function openCudaEngine(
       maxPassSequences,
       attentionQueries: forward.attentionQueries,
       wait: options.wait,
+      sharePrefix: options.sharePrefix ?? true,
     })
     const info: EngineInfo = {
       name: 'cuda',

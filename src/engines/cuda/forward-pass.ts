@@ -10,6 +10,7 @@ import { EmbedError } from '../../errors.ts'
 import type { GpuWeights, LinearWeights } from './gpu-weights.ts'
 import type { KernelLoader } from './kernels/kernel-loader.ts'
 import type { PooledToken } from './pooled-rows.ts'
+import type { SharedBatch } from './shared-prefix.ts'
 import { type LinearCall, type LinearInput, type LinearLayers, roundRows } from './linear-layers.ts'
 
 /** A ragged batch on the GPU. */
@@ -26,6 +27,8 @@ export interface GpuBatch {
   /** i32 [tileCount, 4] */
   readonly tiles: DevicePointer
   readonly tileCount: number
+  /** Set where tokens that all sequences begin with are there once: the attention has other rows then, and tiles of those. */
+  readonly shared: SharedBatch | undefined
   /** Of the tokens that are pooled; undefined where all are. */
   readonly pooled: PooledBatch | undefined
   /** f32 [sequences, hiddenSize], written */
@@ -49,6 +52,8 @@ export interface ForwardPass {
   /** Of a sequence's first token. */
   readonly firstPosition: number
   readonly pooledToken: PooledToken
+  /** Whether it takes a batch whose prefix is there once. */
+  readonly sharesPrefix: boolean
   /** Enqueues every layer in order, and the pooling. */
   enqueue(stream: GpuStream, batch: GpuBatch): void
   /** The products of a batch: one of each shape, to time algorithms with. */

@@ -32,7 +32,7 @@ export class PassGraphs {
   #take(stream: GpuStream, batch: GpuBatch): GpuGraph | undefined {
     if (this.#capacity === 0 || this.failure !== undefined) return undefined
     // All that the launches depend on; the values are in the buffers.
-    const key = [batch.rows, batch.sequences, batch.normalize].join(' ')
+    const key = [batch.rows, batch.sequences, batch.normalize, batch.shared?.rows].join(' ')
     let graph = this.#graphs.get(key)
     if (graph === undefined) {
       if (!this.#seen.has(key)) {

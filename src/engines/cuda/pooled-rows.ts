@@ -23,20 +23,22 @@ export interface PooledPlan {
   readonly cumulativeLengths: Int32Array
 }
 
-/** @param queries of a block of the attention */
+/** @param options.queries of a block of the attention
+ * @param options.whole cumulative lengths as the attention has them, where those are others */
 export function planPooled(
   cumulativeLengths: Int32Array,
   token: 'first' | 'last',
-  queries: number,
+  options: { readonly queries: number; readonly whole?: Int32Array },
 ): PooledPlan {
+  const { queries, whole = cumulativeLengths } = options
   const sequences = cumulativeLengths.length - 1
   const rows = new Int32Array(sequences)
   const tiles = new Int32Array(sequences * 4)
   for (let i = 0; i < sequences; i++) {
-    const begin = cumulativeLengths[i]!
-    const length = cumulativeLengths[i + 1]! - begin
+    const begin = whole[i]!
+    const length = whole[i + 1]! - begin
     const query = token === 'first' ? 0 : length - 1
-    rows[i] = begin + query
+    rows[i] = token === 'first' ? cumulativeLengths[i]! : cumulativeLengths[i + 1]! - 1
     tiles.set([begin, length, query - (query % queries)], i * 4)
   }
   return { rows, tiles, cumulativeLengths: Int32Array.from({ length: sequences + 1 }, (_, i) => i) }

@@ -3,7 +3,13 @@ import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { DecoderShape } from '../../model/onnx/decoder-graph.ts'
 import { EmbedError } from '../../errors.ts'
-import { Activations, type ForwardContext, type ForwardPass, toRowOutput } from './forward-pass.ts'
+import {
+  Activations,
+  type ForwardContext,
+  type ForwardPass,
+  type GpuBatch,
+  toRowOutput,
+} from './forward-pass.ts'
 import type { LinearWeights } from './gpu-weights.ts'
 import { loadEmbedding } from './kernels/embedding.ts'
 import { fewRows } from './kernels/few-rows-product.ts'
@@ -15,6 +21,7 @@ import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
 import { type LayerProducts, loadFewRowsProducts, loadManyRowsProducts } from './layer-products.ts'
 import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
+import { loadSharedPrefix } from './shared-prefix.ts'
 import { loadVocabularyTable } from './vocabulary-table.ts'
 import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
 
@@ -153,12 +160,13 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     attentionBytes: attendedBytes,
     room: qkv,
   })
-  /** What the products take at a time. */
-  const chunksOf = (of: RemainingRows): Chunk[] =>
+  const prefix = await loadSharedPrefix(loader, { qkvBytes: qkvSize * 2, attendedBytes })
+  /** What the products take at a time. @param ownQkv where they write queries, keys and values */
+  const chunksOf = (of: RemainingRows, ownQkv = qkv): Chunk[] =>
     Array.from({ length: Math.ceil(of.rows / chunk) }, (_, i) => ({
       rows: Math.min(chunk, of.rows - i * chunk),
       hidden: rowAt(of.hidden, i * chunk, hiddenSize * 2),
-      qkv: rowAt(qkv, i * chunk, qkvSize * 2),
+      qkv: rowAt(ownQkv, i * chunk, qkvSize * 2),
       attended: rowAt(of.attended, i * chunk, attendedBytes),
     }))
   /** Attention's two and the feed-forward's two, in order. */
@@ -172,12 +180,34 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
       { rows, input: layer.downInput, output, accumulate: true },
     ]
   }
-  const enqueueBeforeAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
-    for (const each of chunksOf(of)) {
+  /** @returns where what the attention made of each token is */
+  const enqueueAttention = (
+    stream: GpuStream,
+    layer: Layer,
+    { batch, isPooled }: { readonly batch: GpuBatch; readonly isPooled: boolean },
+  ): DevicePointer => {
+    const { shared, positions, tiles, tileCount } = batch
+    const { queryGamma, keyGamma } = layer
+    // Behind the rows of the attention, which are fewer than a pass can have.
+    const ownQkv = shared === undefined ? qkv : rowAt(qkv, shared.rows, qkvSize * 2)
+    for (const each of chunksOf(all(batch.rows), ownQkv)) {
       const { rows, hidden: residual } = each
       rmsnorm(stream, { rows, residual, gamma: layer.attentionNorm, ...toRowOutput(layer.qkvInput) })
       productsFor(rows).qkv(stream, layer.qkv, callsOf(layer, each)[0])
     }
+    rope(stream, { rows: batch.rows, qkv: ownQkv, positions, rotation, keyGamma })
+    if (shared !== undefined) prefix.repeat(stream, shared, ownQkv, qkv)
+    attention.launch(stream, {
+      qkv,
+      positions: shared?.positions ?? positions,
+      rotation,
+      queryGamma,
+      ...toRowOutput({ ...layer.denseInput, values: attended }),
+      ...(isPooled ? { tiles: batch.pooled!.tiles, tileCount: batch.sequences } : { tiles, tileCount }),
+    })
+    if (shared === undefined) return attended
+    prefix.collect(stream, shared, { tokens: batch.rows, from: attended, to: ownQkv })
+    return ownQkv
   }
   const enqueueAfterAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
     const chunks = chunksOf(of)
@@ -205,6 +235,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     attentionQueries: attention.queries,
     firstPosition: 0,
     pooledToken: pooledTokenOf(pooling),
+    sharesPrefix: pooling === 'last-token',
     products: (batch) => {
       const layer = layers[0]!
       const weightsOf = [layer.qkv, layer.dense, layer.gateUp, layer.down]
@@ -217,24 +248,15 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
       return products.filter(({ call }) => productsFor(call.rows) === many)
     },
     enqueue: (stream, batch) => {
-      const { rows, ids, positions, tiles, tileCount } = batch
+      const { rows, ids } = batch
       const isPooledEarly = pooled?.countOf(batch) !== undefined
       embedding(stream, { rows, ids, word, hidden })
       let remaining = all(rows)
       for (const layer of layers) {
-        const { queryGamma, keyGamma } = layer
-        enqueueBeforeAttention(stream, layer, remaining)
-        rope(stream, { rows, qkv, positions, rotation, keyGamma })
-        const isLast = isPooledEarly && layer === layers.at(-1)
-        attention.launch(stream, {
-          qkv,
-          positions,
-          rotation,
-          queryGamma,
-          ...toRowOutput({ ...layer.denseInput, values: remaining.attended }),
-          ...(isLast ? { tiles: batch.pooled!.tiles, tileCount: batch.sequences } : { tiles, tileCount }),
-        })
-        if (isLast) remaining = pooled.gather(stream, batch, remaining)
+        const isPooled = isPooledEarly && layer === layers.at(-1)
+        const made = enqueueAttention(stream, layer, { batch, isPooled })
+        remaining = { rows, hidden, attended: made }
+        if (isPooled) remaining = pooled.gather(stream, batch, remaining)
         enqueueAfterAttention(stream, layer, remaining)
       }
       pool(stream, {

@@ -5,6 +5,8 @@ import { gatherRowsVariant, loadGatherRows } from './gather-rows.ts'
 export const gatherRowsChecks: readonly KernelCheck[] = [
   check({ firstBytes: 512, secondBytes: 3072, rows: 70, count: 9 }),
   check({ firstBytes: 16, secondBytes: 4112, rows: 3, count: 1 }),
+  check({ firstBytes: 1536, secondBytes: 0, rows: 20, count: 31 }),
+  check({ firstBytes: 12_288, secondBytes: 0, rows: 1024, count: 4096 }),
   check({ firstBytes: 5120, secondBytes: 4096, rows: 16_384, count: 1024 }),
 ]
 
@@ -15,8 +17,8 @@ interface Shape {
   readonly count: number
 }
 
-function check({ rows, count, ...options }: Shape): KernelCheck {
-  const { firstBytes, secondBytes } = options
+function check({ rows, count, firstBytes, secondBytes }: Shape): KernelCheck {
+  const options = secondBytes === 0 ? { firstBytes } : { firstBytes, secondBytes }
   return {
     name: `gather_rows ${count} of ${rows} rows of ${firstBytes} and ${secondBytes} bytes`,
     size: rows > 128 ? 'real' : 'small',
@@ -25,7 +27,7 @@ function check({ rows, count, ...options }: Shape): KernelCheck {
       const random = makeRandom(1)
       const pick = (limit: number) => Math.floor(random() * limit)
       const chosen = Int32Array.from({ length: count }, () => pick(rows))
-      const arrays = [firstBytes, secondBytes].map((bytes, seed) => {
+      const arrays = Object.values(options).map((bytes, seed) => {
         const values = Uint8Array.from({ length: rows * bytes }, (_, i) => (i * 31 + (i >> 8) + seed) & 0xff)
         return { bytes, values, input: bench.upload(values), output: bench.output(count * bytes) }
       })
@@ -36,8 +38,7 @@ function check({ rows, count, ...options }: Shape): KernelCheck {
         rows: bench.upload(chosen),
         first: first!.input,
         firstTo: first!.output,
-        second: second!.input,
-        secondTo: second!.output,
+        ...(second === undefined ? {} : { second: second.input, secondTo: second.output }),
       }
       const run = () => launch(bench.stream, args)
       run()

@@ -3,11 +3,13 @@ import type { DevicePointer } from '../../../hardware/ffi/cuda.ts'
 import { KernelArguments } from '../../../hardware/gpu/kernel-arguments.ts'
 import type { GpuStream } from '../../../hardware/gpu/stream.ts'
 import type { KernelLoader, KernelVariant } from './kernel-loader.ts'
+import { noPointer } from './rows.ts'
 
 /** Bytes of a row, multiples of 16. */
 export interface GatherRowsOptions {
   readonly firstBytes: number
-  readonly secondBytes: number
+  /** Default 0: there is no second array. */
+  readonly secondBytes?: number
 }
 
 export interface GatherRowsArguments {
@@ -19,15 +21,15 @@ export interface GatherRowsArguments {
   /** [count, firstBytes], written; apart from `first` */
   readonly firstTo: DevicePointer
   /** [any, secondBytes] */
-  readonly second: DevicePointer
+  readonly second?: DevicePointer
   /** [count, secondBytes], written; apart from `second` */
-  readonly secondTo: DevicePointer
+  readonly secondTo?: DevicePointer
 }
 
 const threads = 128
 
 /** @throws {EmbedError} INTERNAL for rows that are no multiples of 16 bytes */
-export function gatherRowsVariant({ firstBytes, secondBytes }: GatherRowsOptions): KernelVariant {
+export function gatherRowsVariant({ firstBytes, secondBytes = 0 }: GatherRowsOptions): KernelVariant {
   if (firstBytes % 16 !== 0 || secondBytes % 16 !== 0) {
     const reason = `rows of ${firstBytes} and ${secondBytes} bytes are no multiples of 16`
     throw new EmbedError('INTERNAL', { reason })
@@ -36,17 +38,18 @@ export function gatherRowsVariant({ firstBytes, secondBytes }: GatherRowsOptions
   return { file: 'gather_rows', defines, minArchitecture: 80 }
 }
 
-/** Rows of two arrays by their numbers: what the last layer goes on with when one token of a sequence is pooled. */
+/** Rows of one array or two by their numbers. */
 export async function loadGatherRows(
   loader: KernelLoader,
   options: GatherRowsOptions,
 ): Promise<(stream: GpuStream, args: GatherRowsArguments) => void> {
   const kernel = (await loader.load(gatherRowsVariant(options))).kernel('gather_rows')
   const values = new KernelArguments(['pointer', 'pointer', 'pointer', 'pointer', 'pointer'])
-  return (stream, { count, rows, first, firstTo, second, secondTo }) =>
+  const arrays = options.secondBytes === undefined ? 1 : 2
+  return (stream, { count, rows, first, firstTo, second = noPointer, secondTo = noPointer }) =>
     kernel.launch(
       stream,
-      { grid: [count, 2], block: [threads] },
+      { grid: [count, arrays], block: [threads] },
       values.set(first, firstTo, second, secondTo, rows),
     )
 }

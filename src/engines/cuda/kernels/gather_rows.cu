@@ -1,6 +1,6 @@
-// Rows of two arrays by their numbers, as bytes: first_to[i] = first[rows[i]], and the same of the second.
+// Rows of one array or two by their numbers, as bytes: first_to[i] = first[rows[i]], and the same of the second.
 //   first [any, FIRST_BYTES], first_to [count, FIRST_BYTES], second and second_to alike of SECOND_BYTES, both multiples of 16;
-//   rows i32 [count]. Grid: [count, 2]: a block a row of one array. Bound by latency.
+//   rows i32 [count]. Grid: [count, arrays]: a block a row of one array. Bound by memory, and for few rows by latency.
 #include "ptx.cuh"
 
 extern "C" __global__ __launch_bounds__(THREADS) void gather_rows(const unsigned char *first,

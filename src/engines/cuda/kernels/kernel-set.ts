@@ -20,18 +20,18 @@ export interface TransformerShape extends HeadShape {
 }
 
 export function qwen3Kernels(shape: TransformerShape, output: MatmulPrecision): KernelVariant[] {
-  const { hiddenSize, intermediateSize, epsilon, heads, headSize } = shape
+  const { hiddenSize, intermediateSize, epsilon, heads, kvHeads, headSize } = shape
   const ofHidden = { rowSize: hiddenSize, output }
+  const attendedBytes = heads * headSize * (output === 'fp8' ? 1 : 2)
   return [
     residualRmsnormVariant({ ...ofHidden, epsilon, withDelta: false }),
     qkNormRopeVariant({ ...shape, norm: { epsilon }, keysOnly: true }),
     flashAttentionVariant(qwen3Attention(shape, output)),
     swigluVariant({ rowSize: intermediateSize, output }),
     poolingVariant({ rowSize: hiddenSize, pooling: 'last-token', rmsNorm: { epsilon } }),
-    gatherRowsVariant({
-      firstBytes: hiddenSize * 2,
-      secondBytes: heads * headSize * (output === 'fp8' ? 1 : 2),
-    }),
+    gatherRowsVariant({ firstBytes: hiddenSize * 2, secondBytes: attendedBytes }),
+    gatherRowsVariant({ firstBytes: (heads + 2 * kvHeads) * headSize * 2 }),
+    gatherRowsVariant({ firstBytes: attendedBytes }),
     ...quantizers(output, [hiddenSize, intermediateSize, heads * headSize]),
     ...(output === 'bf16' ? [] : Object.values(qwen3FewRows(shape, output) ?? {}).map(fewRowsProductVariant)),
   ]
