@@ -56,6 +56,7 @@ const options = {
   vocabulary: { type: 'string', default: '151936', help: 'ids are below this, for --plan' },
   rows: { type: 'string', default: '25', help: 'kernels shown' },
   work: { type: 'string', default: tmpdir(), help: 'FOLDER for weights: 8 GB for 4b' },
+  folder: { type: 'string', help: 'FOLDER where the weights of one --shape stay, to be used again' },
   cache: { type: 'string', help: 'FOLDER of compiled kernels and found algorithms' },
   gpu: { type: 'string', default: '0', help: 'ordinal' },
   out: { type: 'string', help: 'FILE: the JSON line once more' },
@@ -108,7 +109,7 @@ process.exit(failures.length === 0 ? 0 : 1)
 
 async function profileNative(shape) {
   const libraries = findNativeLibraries({ cache: cacheFolder })
-  const spec = writeSyntheticQwen3(join(folder, shape), shapes[shape], 512)
+  const spec = writeSyntheticQwen3(flags.folder ?? join(folder, shape), shapes[shape], 512)
   const open = (precision, graphs, driver) =>
     openCudaEngine(
       {
