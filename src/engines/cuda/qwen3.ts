@@ -10,7 +10,6 @@ import {
   type GpuBatch,
   toRowOutput,
 } from './forward-pass.ts'
-import type { LinearWeights } from './gpu-weights.ts'
 import { loadEmbedding } from './kernels/embedding.ts'
 import { fewRows } from './kernels/few-rows-product.ts'
 import { loadFlashAttention } from './kernels/flash-attention.ts'
@@ -21,29 +20,15 @@ import { loadQuantizeRows } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
 import { type LayerProducts, loadFewRowsProducts, loadManyRowsProducts } from './layer-products.ts'
 import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
+import { loadQwen3Layers, type Qwen3Layer } from './qwen3-layers.ts'
 import { loadSharedPrefix } from './shared-prefix.ts'
 import { loadVocabularyTable } from './vocabulary-table.ts'
-import { type LinearCall, type LinearInput, roundRows } from './linear-layers.ts'
+import { type LinearCall, roundRows } from './linear-layers.ts'
 
 /** Some of the remaining rows. */
 interface Chunk extends RemainingRows {
   /** bf16 [rows, (heads + 2 * kvHeads) * headSize] */
   readonly qkv: DevicePointer
-}
-
-interface Layer {
-  readonly attentionNorm: DevicePointer
-  readonly qkv: LinearWeights
-  readonly qkvInput: LinearInput
-  readonly queryGamma: DevicePointer
-  readonly keyGamma: DevicePointer
-  readonly dense: LinearWeights
-  readonly denseInput: LinearInput
-  readonly feedForwardNorm: DevicePointer
-  readonly gateUp: LinearWeights
-  readonly gateUpInput: LinearInput
-  readonly down: LinearWeights
-  readonly downInput: LinearInput
 }
 
 /** Loads kernels and weights. The residual stream is bf16: Qwen3 overflows fp16.
@@ -110,49 +95,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     loader.gpu,
     weights.get('embed_tokens.weight', [shape.vocabularySize, hiddenSize]),
   )
-  const layers: Layer[] = []
-  for (let i = 0; i < shape.layerCount; i++) layers.push(await loadLayer(i))
-
-  async function loadLayer(index: number): Promise<Layer> {
-    const [stored, at] = [`layers.${index}`, `layer.${index}`]
-    const vector = async (name: string, size: number) =>
-      gpuWeights.vector([weights.get(`${stored}.${name}.weight`, [size])])
-    const { attentionBias } = shape
-    const matrices = async (
-      names: readonly string[],
-      outputs: readonly number[],
-      inner: number,
-      hasBias = false,
-    ) =>
-      gpuWeights.linear(
-        names.map((name, i) => weights.get(`${stored}.${name}.weight`, [outputs[i]!, inner])),
-        hasBias ? names.map((name, i) => weights.get(`${stored}.${name}.bias`, [outputs[i]!])) : [],
-      )
-    const keySize = shape.keyValueHeadCount * headSize
-    return {
-      attentionNorm: await vector('input_layernorm', hiddenSize),
-      qkv: await matrices(
-        ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'],
-        [attentionSize, keySize, keySize],
-        hiddenSize,
-        attentionBias,
-      ),
-      qkvInput: await activations.inputOf(`${at}.attention.qkv`, normed),
-      queryGamma: await vector('self_attn.q_norm', headSize),
-      keyGamma: await vector('self_attn.k_norm', headSize),
-      dense: await matrices(['self_attn.o_proj'], [hiddenSize], attentionSize, attentionBias),
-      denseInput: await activations.inputOf(`${at}.attention.dense`, attended),
-      feedForwardNorm: await vector('post_attention_layernorm', hiddenSize),
-      gateUp: await matrices(
-        ['mlp.gate_proj', 'mlp.up_proj'],
-        [intermediateSize, intermediateSize],
-        hiddenSize,
-      ),
-      gateUpInput: await activations.inputOf(`${at}.gate_up`, normed),
-      down: await matrices(['mlp.down_proj'], [hiddenSize], intermediateSize),
-      downInput: await activations.inputOf(`${at}.down`, active),
-    }
-  }
+  const layers = await loadQwen3Layers(shape, context, { activations, normed, attended, active })
 
   const all = (rows: number): RemainingRows => ({ rows, hidden, attended })
   const pooled = await loadPooledRows(context, activations, {
@@ -170,7 +113,10 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
       attended: rowAt(of.attended, i * chunk, attendedBytes),
     }))
   /** Attention's two and the feed-forward's two, in order. */
-  const callsOf = (layer: Layer, of: Chunk): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => {
+  const callsOf = (
+    layer: Qwen3Layer,
+    of: Chunk,
+  ): readonly [LinearCall, LinearCall, LinearCall, LinearCall] => {
     const { rows, hidden: output } = of
     const denseInput = isRowwise ? layer.denseInput : { ...layer.denseInput, values: of.attended }
     return [
@@ -183,7 +129,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   /** @returns where what the attention made of each token is */
   const enqueueAttention = (
     stream: GpuStream,
-    layer: Layer,
+    layer: Qwen3Layer,
     { batch, isPooled }: { readonly batch: GpuBatch; readonly isPooled: boolean },
   ): DevicePointer => {
     const { shared, positions, tiles, tileCount } = batch
@@ -209,7 +155,7 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
     prefix.collect(stream, shared, { tokens: batch.rows, from: attended, to: ownQkv })
     return ownQkv
   }
-  const enqueueAfterAttention = (stream: GpuStream, layer: Layer, of: RemainingRows): void => {
+  const enqueueAfterAttention = (stream: GpuStream, layer: Qwen3Layer, of: RemainingRows): void => {
     const chunks = chunksOf(of)
     for (const each of chunks) {
       quantizer?.quantize(stream, {
