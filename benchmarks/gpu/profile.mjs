@@ -119,6 +119,7 @@ async function profileNative(shape) {
         scales: { kind: 'fixed', scale: 32 / 448 },
         warmUpShapes: workloads.map(([sequences, tokens]) => ({ sequences, tokens })),
         algorithmCache: new DiskCache(join(cacheFolder, 'algorithms')),
+        ...(flags.cache === undefined ? {} : { weightCacheFolder: join(flags.cache, 'weights') }),
       },
       { ...libraries, cuda: driver },
     )
