@@ -1,7 +1,7 @@
 /** The pictures of a run. */
 import type { Bar, Block } from './blocks.ts'
 import type { TunedProfile } from './winner-profile.ts'
-import { type TuningStory, formatSettings, winningSteps } from './story.ts'
+import { type TuningStory, formatSettings, keptSteps } from './story.ts'
 
 export function plotBlocks(story: TuningStory): Block[] {
   const { final } = story.end
@@ -51,7 +51,7 @@ function latencyByStage(story: TuningStory): Block[] {
   const scenario = Object.keys(story.end.final.winner.scenarios)[0]!
   const steps = [
     { label: 'baseline', slice: story.baseline.slice },
-    ...winningSteps(story).map(({ stage, change, result }) => ({
+    ...keptSteps(story).map(({ stage, change, result }) => ({
       label: `${stage}: ${formatSettings(change)}`,
       slice: result.candidate!,
     })),
@@ -69,7 +69,7 @@ function latencyByStage(story: TuningStory): Block[] {
 function waterfall(story: TuningStory): Block {
   let multiple = 1
   const bars: Bar[] = [{ label: 'baseline', value: 1, text: '1.00', isBefore: true }]
-  for (const { change, result } of winningSteps(story)) {
+  for (const { change, result } of keptSteps(story)) {
     const from = multiple
     multiple *= result.comparison!.ratio
     bars.push({ label: formatSettings(change), from, value: multiple, text: multiple.toFixed(2) })

@@ -64,6 +64,18 @@ describe('the report', () => {
     }
   })
 
+  it('shows what the search had kept where the untuned default was taken', () => {
+    const lossToUntuned = { ratio: 0.8, low: 0.7, high: 0.9 }
+    const final = { ...story.end.final, instead: { lossToUntuned, quality: story.baseline.quality } }
+    const taken = { ...story, end: { ...story.end, incumbentId: 'untuned', settings: {}, final } }
+    const markdown = renderMarkdown('Tuning', buildReport(taken, defaultTargets))
+    expect(markdown).toContain('Winner: untuned, the defaults.')
+    expect(markdown).toContain('gave 0.80 (0.70-0.90) times the texts/s of the untuned default')
+    expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
+    expect(winningSteps(taken)).toEqual([])
+    expect(renderMarkdown('Guide', buildGuide(taken, 'tuned.json'))).toContain('The defaults: nothing that')
+  })
+
   it('is one HTML file that asks for nothing else and escapes what it shows', () => {
     const html = renderHtml('Tuning of <m>', buildReport(story, defaultTargets))
     expect(html).toContain('<title>Tuning of &lt;m&gt;</title>')

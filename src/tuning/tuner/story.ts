@@ -41,8 +41,20 @@ export function toStory(entries: readonly JournalEntry[]): TuningStory | undefin
 
 /** The experiments that gave the incumbent, from the baseline on; none where the untuned default was taken. */
 export function winningSteps({ experiments, end }: TuningStory): ExperimentEntry[] {
+  return end.incumbentId === 'untuned' ? [] : stepsTo(end.incumbentId, experiments)
+}
+
+/** Those that the search had kept at its end, whatever was taken then. */
+export function keptSteps(story: TuningStory): ExperimentEntry[] {
+  const { experiments, end } = story
+  if (end.incumbentId !== 'untuned') return winningSteps(story)
+  const last = experiments.findLast(({ result }) => result.outcome === 'kept')
+  return stepsTo(last?.id ?? 'baseline', experiments)
+}
+
+function stepsTo(last: string, experiments: readonly ExperimentEntry[]): ExperimentEntry[] {
   const steps: ExperimentEntry[] = []
-  for (let id = end.incumbentId; id !== 'baseline' && id !== 'untuned';) {
+  for (let id = last; id !== 'baseline';) {
     const step = experiments.find((entry) => entry.id === id)!
     steps.unshift(step)
     id = step.incumbentId
