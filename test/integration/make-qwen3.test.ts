@@ -65,6 +65,20 @@ describe('scripts/make-qwen3.mjs', () => {
     expect([...encoded!.ids]).toEqual([0x68, 0xc3, 0xa9, 256])
   })
 
+  test('draws weights as those of trained models where asked', async () => {
+    const folder = await make('trained', '--scale', 'trained')
+    await using tensors = await openSafetensors([join(folder, 'model.safetensors')])
+    const deviation = async (name: string) => {
+      const weights = await tensors.readFloat32(name)
+      return Math.sqrt(weights.reduce((sum, value) => sum + value * value, 0) / weights.length)
+    }
+    expect(await deviation('embed_tokens.weight')).toBeCloseTo(1, 1)
+    // Two layers of hidden size 64, feed-forward 128.
+    expect(await deviation('layers.0.self_attn.q_proj.weight')).toBeCloseTo(1 / 8, 2)
+    expect(await deviation('layers.1.mlp.down_proj.weight')).toBeCloseTo(1 / Math.sqrt(128 * 4), 2)
+    await expect(make('unknown', '--scale', 'huge')).rejects.toThrow('--scale huge is not known')
+  })
+
   test('draws weights of deviation 0.02, norms of 1', async () => {
     await using tensors = await openSafetensors([join(await make('weights'), 'model.safetensors')])
     const weights = await tensors.readFloat32('embed_tokens.weight')
