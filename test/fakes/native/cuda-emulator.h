@@ -318,7 +318,8 @@ inline unsigned long long describe_matrix(const void *tile, int leading_bytes, i
 }
 inline void fence_shared() {}
 inline void begin_products() {}
-template <int COUNT> void end_products(float (&)[COUNT][4]) { __syncwarp(); }
+inline void commit_products() {}
+template <int PENDING, int COUNT> void wait_products(float (&)[COUNT][4]) { __syncwarp(); }
 template <int TRANSPOSED, int COUNT>
 void multiply_warpgroup(float (&d)[COUNT][4], const unsigned (&a)[4], unsigned long long b, int accumulate) {
   struct Operands { unsigned a[4]; unsigned long long b; } own{{a[0], a[1], a[2], a[3]}, b};

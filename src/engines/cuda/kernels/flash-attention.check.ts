@@ -21,18 +21,22 @@ const fused = { ...qwen4b, rope, output: 'fp8' } as const
 const outputScale = 2 / e4m3Max
 
 const portable = portableTuning
+const wgmma = { ...portable, wgmma: true }
+const pipelined = { ...wgmma, pipelined: true }
 /** What a GPU is asked to choose from: benchmarks/gpu/kernels.mjs --variants flash-attention. */
 export const attentionTunings: Readonly<Record<string, AttentionTuning>> = {
   portable: portable,
   'portable, a head a block': { ...portable, maxGroup: 1 },
   'portable, 3 blocks': { ...portable, minBlocks: 3 },
   'portable, 8 warps': { ...portable, warps: 8, minBlocks: 1 },
-  wgmma: { ...portable, wgmma: true },
-  'wgmma, a head a block': { ...portable, wgmma: true, maxGroup: 1 },
-  'wgmma, 3 blocks': { ...portable, wgmma: true, minBlocks: 3 },
-  'wgmma, 128 keys': { ...portable, wgmma: true, keys: 128, minBlocks: 1 },
-  'wgmma, 8 warps': { ...portable, wgmma: true, warps: 8, minBlocks: 1 },
-  'wgmma, 8 warps, 128 keys': { ...portable, wgmma: true, warps: 8, keys: 128, minBlocks: 1 },
+  wgmma: wgmma,
+  'wgmma, a head a block': { ...wgmma, maxGroup: 1 },
+  'wgmma, 3 blocks': { ...wgmma, minBlocks: 3 },
+  'wgmma, 8 warps': { ...wgmma, warps: 8, minBlocks: 1 },
+  'wgmma, 8 warps, 128 keys': { ...wgmma, warps: 8, keys: 128, minBlocks: 1 },
+  'wgmma, pipelined': pipelined,
+  'wgmma, pipelined, a head a block': { ...pipelined, maxGroup: 1 },
+  'wgmma, pipelined, 8 warps': { ...pipelined, warps: 8, minBlocks: 1 },
 }
 
 /** Each at the shapes of Qwen3-Embedding-4B, to be timed beside the others. */

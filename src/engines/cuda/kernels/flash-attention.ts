@@ -28,6 +28,8 @@ export interface AttentionTuning {
   readonly minBlocks: number
   /** Hopper's products of four warps: compute capability 9.0 and no other, heads of 64 or 128. */
   readonly wgmma: boolean
+  /** With it: products beside the softmax, for one stage more of shared memory. */
+  readonly pipelined: boolean
   /** Heads that share a block's keys and values, at most. */
   readonly maxGroup: number
 }
@@ -53,7 +55,14 @@ export interface FlashAttentionArguments {
 const headSizes = [32, 64, 128]
 
 /** For every chip from sm_80 on. */
-export const portableTuning: AttentionTuning = { warps: 4, keys: 64, minBlocks: 2, wgmma: false, maxGroup: 4 }
+export const portableTuning: AttentionTuning = {
+  warps: 4,
+  keys: 64,
+  minBlocks: 2,
+  wgmma: false,
+  pipelined: false,
+  maxGroup: 4,
+}
 
 /** What is fastest on a chip. */
 function tuningFor(
@@ -90,6 +99,7 @@ export function flashAttentionVariant(options: FlashAttentionOptions): KernelVar
       KEYS: tuning.keys,
       MIN_BLOCKS: tuning.minBlocks,
       WGMMA: Number(tuning.wgmma),
+      PIPELINED: Number(tuning.pipelined),
     },
     minArchitecture: tuning.wgmma ? 90 : output === 'fp8' ? 89 : 80,
     ...(tuning.wgmma ? { onlyArchitecture: 90 } : {}),
@@ -111,8 +121,8 @@ export async function loadFlashAttention(
   const tuning = options.tuning ?? tuningFor(loader.gpu.device.computeCapability, options)
   const kernel = (await loader.load(flashAttentionVariant({ ...options, tuning }))).kernel('flash_attention')
   const group = groupOf(options, tuning)
-  // Keys and values twice: those in use and those under way.
-  const sharedBytes = 4 * tuning.keys * headSize * 2
+  // Keys and values: those in use and those under way.
+  const sharedBytes = (tuning.pipelined ? 3 : 2) * 2 * tuning.keys * headSize * 2
   kernel.allowSharedBytes(sharedBytes)
   const values = new KernelArguments([
     ...(['pointer', 'pointer', 'pointer', 'f32'] as const),

@@ -5,7 +5,8 @@
 //   WITH_ROPE: queries get RMSNorm and rotation on their way in, as qk_norm_rope.cu gives them to keys: positions i32
 //   [tokens], rotation f32 [positions, HEAD_SIZE / 2, 2], query_gamma bf16 [HEAD_SIZE].
 //   -DCAUSAL, -DHEAD_SIZE 32, 64 or 128; -DGROUP heads of a block that share keys and values; -DWARPS a block, each with 16
-//   rows; -DKEYS a tile; -DMIN_BLOCKS a multiprocessor; -DWGMMA: Hopper's products of four warps (sm_90a).
+//   rows; -DKEYS a tile; -DMIN_BLOCKS a multiprocessor; -DWGMMA: Hopper's products of four warps (sm_90a); -DPIPELINED: with
+//   it, the products of the next keys and the last values run beside the softmax (arXiv:2407.08608, §3.2).
 //   Grid: [tiles, HEADS / GROUP]; a row is one query of one head. Keys and values come KEYS at a time, the next under way
 //   while these are used. Bound by the tensor cores. arXiv:2307.08691
 #if WGMMA
@@ -27,6 +28,8 @@ constexpr int PANEL = PIECES < 8 ? PIECES : 8;
 constexpr int KEY_STEPS = KEYS / 16;
 constexpr int HEAD_STEPS = HEAD_SIZE / 16;
 constexpr int TILE = KEYS * HEAD_SIZE;
+// Pipelined, values are read one step after their keys.
+constexpr int STAGES = PIPELINED ? 3 : 2;
 static_assert(ROWS <= 2 * KEYS, "the queries come where the second keys and values go later");
 
 template <int HEIGHT> __device__ __forceinline__ bf16 *piece_of(bf16 *tile, int row, int piece) {
@@ -91,6 +94,117 @@ __device__ __forceinline__ void rotate_queries(unsigned (&query)[HEAD_STEPS][4],
     }
 }
 
+// Keys beyond the end, and after the query, do not count: minus infinity. `queries`: of the two rows of this lane.
+__device__ __forceinline__ void mask_scores(float (&scores)[KEY_STEPS * 2][4], int first_key, int length,
+                                            const int (&queries)[2]) {
+  const int member = threadIdx.x % 4;
+#pragma unroll
+  for (int k = 0; k < KEY_STEPS * 2; k++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int key = first_key + k * 8 + member * 2 + i % 2;
+      if (key >= length || (CAUSAL && key > queries[i / 2])) scores[k][i] = NEGATIVE_INFINITY;
+    }
+}
+
+// Of the two rows of a lane: what is known so far.
+struct Softmax {
+  float largest[2] = {NEGATIVE_INFINITY, NEGATIVE_INFINITY}, total[2] = {0, 0};
+  // What the sums so far are to be multiplied by.
+  float factor[2];
+
+  // Scores become weights, relative to the largest score so far. The first tile has key 0, which every query sees: the largest
+  // is never minus infinity.
+  __device__ __forceinline__ void add(float (&scores)[KEY_STEPS * 2][4], float scale_log2) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float highest = largest[half];
+#pragma unroll
+      for (int k = 0; k < KEY_STEPS * 2; k++)
+        highest = fmaxf(highest, fmaxf(scores[k][2 * half], scores[k][2 * half + 1]));
+      highest = fmaxf(highest, shuffle_xor(highest, 1));
+      highest = fmaxf(highest, shuffle_xor(highest, 2));
+      factor[half] = exp2_approximate((largest[half] - highest) * scale_log2);
+      largest[half] = highest;
+      const float offset = highest * scale_log2;
+      float sum = 0;
+#pragma unroll
+      for (int k = 0; k < KEY_STEPS * 2; k++)
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; i++) {
+          scores[k][i] = exp2_approximate(scores[k][i] * scale_log2 - offset);
+          sum += scores[k][i];
+        }
+      total[half] = total[half] * factor[half] + sum;
+    }
+  }
+  __device__ __forceinline__ void rescale(float (&sums)[HEAD_STEPS * 2][4]) const {
+#pragma unroll
+    for (int h = 0; h < HEAD_STEPS * 2; h++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) sums[h][i] *= factor[i / 2];
+  }
+};
+
+// The accumulators of the scores are the operand's fragments as they lie.
+__device__ __forceinline__ void pack_weights(unsigned (&weights)[KEY_STEPS][4], const float (&scores)[KEY_STEPS * 2][4]) {
+#pragma unroll
+  for (int k = 0; k < KEY_STEPS; k++)
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      weights[k][i] = pack_bf16(scores[2 * k + i / 2][i % 2 * 2], scores[2 * k + i / 2][i % 2 * 2 + 1]);
+}
+
+// scores [16, KEYS] = query · keysᵀ
+__device__ __forceinline__ void multiply_keys(float (&scores)[KEY_STEPS * 2][4], const unsigned (&query)[HEAD_STEPS][4],
+                                              bf16 *tile) {
+#if WGMMA
+  begin_products();
+#pragma unroll
+  for (int h = 0; h < HEAD_STEPS; h++)
+    multiply_warpgroup<0>(scores, query[h], describe_matrix(piece_of<KEYS>(tile, 0, h * 2), 16, 1024), h > 0);
+  commit_products();
+#else
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int k = 0; k < KEY_STEPS * 2; k++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) scores[k][i] = 0;
+#pragma unroll
+  for (int h = 0; h < HEAD_STEPS; h++)
+#pragma unroll
+    for (int k = 0; k < KEY_STEPS; k++) {
+      unsigned key[4];
+      load_matrices(key, piece_of<KEYS>(tile, k * 16 + lane / 16 * 8 + lane % 8, h * 2 + lane / 8 % 2));
+      multiply_accumulate(scores[2 * k], query[h], key[0], key[1]);
+      multiply_accumulate(scores[2 * k + 1], query[h], key[2], key[3]);
+    }
+#endif
+}
+
+// sums [16, HEAD_SIZE] += weights · values
+__device__ __forceinline__ void add_values(float (&sums)[HEAD_STEPS * 2][4], const unsigned (&weights)[KEY_STEPS][4],
+                                           bf16 *tile) {
+#if WGMMA
+  begin_products();
+#pragma unroll
+  for (int k = 0; k < KEY_STEPS; k++)
+    multiply_warpgroup<1>(sums, weights[k], describe_matrix(piece_of<KEYS>(tile, k * 16, 0), KEYS * 128, 1024), 1);
+  commit_products();
+#else
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int k = 0; k < KEY_STEPS; k++)
+#pragma unroll
+    for (int h = 0; h < HEAD_STEPS; h++) {
+      unsigned value[4];
+      load_matrices_transposed(value, piece_of<KEYS>(tile, k * 16 + lane % 16, h * 2 + lane / 16));
+      multiply_accumulate(sums[2 * h], weights[k], value[0], value[1]);
+      multiply_accumulate(sums[2 * h + 1], weights[k], value[2], value[3]);
+    }
+#endif
+}
+
 extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_attention(
     const bf16 *qkv, void *__restrict__ output, const int4 *__restrict__ tiles, float scale_log2,
     const float *__restrict__ output_scale, const int *__restrict__ positions, const float *__restrict__ rotation,
@@ -137,115 +251,62 @@ extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_atten
     rotate_queries(query, half, rotation + (long long)position * HEAD_SIZE, query_gamma, epsilon);
   }
 #endif
-  // The second keys go where the queries are.
-  __syncthreads();
 
-  float sums[HEAD_STEPS * 2][4] = {};
-  float largest[2] = {NEGATIVE_INFINITY, NEGATIVE_INFINITY}, total[2] = {0, 0};
-
-  for (int t = 0; t < tile_count; t++) {
-    bf16 *key_tile = keys_of(t % 2), *value_tile = values_of(t % 2);
-    if (t + 1 < tile_count) {
-      load_tile(keys_of((t + 1) % 2), keys, (t + 1) * KEYS, length);
-      load_tile(values_of((t + 1) % 2), values, (t + 1) * KEYS, length);
-      copy_async_commit();
-      copy_async_wait<1>();
-    } else {
-      copy_async_wait<0>();
-    }
+  // Keys and values of tile t are there when it returns, and those of the next under way, where no warp reads any more.
+  const auto begin_tile = [&](int t) {
+    copy_async_wait<0>();
 #if WGMMA
     fence_shared();
 #endif
     __syncthreads();
-
-    // scores [16, KEYS] = query · keysᵀ
-    float scores[KEY_STEPS * 2][4] = {};
-#if WGMMA
-    begin_products();
-#pragma unroll
-    for (int h = 0; h < HEAD_STEPS; h++)
-      multiply_warpgroup<0>(scores, query[h], describe_matrix(piece_of<KEYS>(key_tile, 0, h * 2), 16, 1024), h > 0);
-    end_products(scores);
-#else
-#pragma unroll
-    for (int h = 0; h < HEAD_STEPS; h++)
-#pragma unroll
-      for (int k = 0; k < KEY_STEPS; k++) {
-        unsigned key[4];
-        load_matrices(key, piece_of<KEYS>(key_tile, k * 16 + lane / 16 * 8 + lane % 8, h * 2 + lane / 8 % 2));
-        multiply_accumulate(scores[2 * k], query[h], key[0], key[1]);
-        multiply_accumulate(scores[2 * k + 1], query[h], key[2], key[3]);
-      }
-#endif
-
-    // Keys beyond the end, and after the query, do not count.
-    const int first_key = t * KEYS;
-    if (first_key + KEYS > length || (CAUSAL && first_key + KEYS > warp_query)) {
-#pragma unroll
-      for (int k = 0; k < KEY_STEPS * 2; k++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const int key = first_key + k * 8 + member * 2 + i % 2;
-          if (key >= length || (CAUSAL && key > queries[i / 2])) scores[k][i] = NEGATIVE_INFINITY;
-        }
-    }
-
-    // Each row's new maximum rescales what was summed up so far.
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      float highest = largest[half];
-#pragma unroll
-      for (int k = 0; k < KEY_STEPS * 2; k++)
-        highest = fmaxf(highest, fmaxf(scores[k][2 * half], scores[k][2 * half + 1]));
-      highest = fmaxf(highest, shuffle_xor(highest, 1));
-      highest = fmaxf(highest, shuffle_xor(highest, 2));
-      // The first tile has key 0, which every query sees: never minus infinity.
-      const float factor = exp2_approximate((largest[half] - highest) * scale_log2);
-      largest[half] = highest;
-      const float offset = highest * scale_log2;
-      float sum = 0;
-#pragma unroll
-      for (int k = 0; k < KEY_STEPS * 2; k++)
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; i++) {
-          scores[k][i] = exp2_approximate(scores[k][i] * scale_log2 - offset);
-          sum += scores[k][i];
-        }
-      total[half] = total[half] * factor + sum;
-#pragma unroll
-      for (int h = 0; h < HEAD_STEPS * 2; h++) {
-        sums[h][2 * half] *= factor;
-        sums[h][2 * half + 1] *= factor;
-      }
-    }
-
-    // sums [16, HEAD_SIZE] += scores · values; the accumulators of the scores are the operand's fragments as they lie.
-    unsigned weights[KEY_STEPS][4];
-#pragma unroll
-    for (int k = 0; k < KEY_STEPS; k++)
-#pragma unroll
-      for (int i = 0; i < 4; i++)
-        weights[k][i] = pack_bf16(scores[2 * k + i / 2][i % 2 * 2], scores[2 * k + i / 2][i % 2 * 2 + 1]);
-#if WGMMA
-    begin_products();
-#pragma unroll
-    for (int k = 0; k < KEY_STEPS; k++)
-      multiply_warpgroup<1>(sums, weights[k], describe_matrix(piece_of<KEYS>(value_tile, k * 16, 0), KEYS * 128, 1024), 1);
-    end_products(sums);
-#else
-#pragma unroll
-    for (int k = 0; k < KEY_STEPS; k++)
-#pragma unroll
-      for (int h = 0; h < HEAD_STEPS; h++) {
-        unsigned value[4];
-        load_matrices_transposed(value, piece_of<KEYS>(value_tile, k * 16 + lane % 16, h * 2 + lane / 16));
-        multiply_accumulate(sums[2 * h], weights[k], value[0], value[1]);
-        multiply_accumulate(sums[2 * h + 1], weights[k], value[2], value[3]);
-      }
-#endif
-    // The next copies go where these tiles are.
-    __syncthreads();
+    if (t + 1 >= tile_count) return;
+    load_tile(keys_of((t + 1) % STAGES), keys, (t + 1) * KEYS, length);
+    load_tile(values_of((t + 1) % STAGES), values, (t + 1) * KEYS, length);
+    copy_async_commit();
+  };
+  float sums[HEAD_STEPS * 2][4] = {}, scores[KEY_STEPS * 2][4];
+  unsigned weights[KEY_STEPS][4];
+  Softmax softmax;
+  const auto weigh = [&](int t) {
+    if ((t + 1) * KEYS > length || (CAUSAL && (t + 1) * KEYS > warp_query)) mask_scores(scores, t * KEYS, length, queries);
+    softmax.add(scores, scale_log2);
+  };
+#if PIPELINED
+  begin_tile(0);
+  multiply_keys(scores, query, keys_of(0));
+  wait_products<0>(scores);
+  weigh(0);
+  pack_weights(weights, scores);
+  for (int t = 1; t < tile_count; t++) {
+    begin_tile(t);
+    multiply_keys(scores, query, keys_of(t % STAGES));
+    add_values(sums, weights, values_of((t - 1) % STAGES));
+    wait_products<1>(scores);
+    weigh(t);
+    wait_products<0>(sums);
+    softmax.rescale(sums);
+    pack_weights(weights, scores);
   }
+  add_values(sums, weights, values_of((tile_count - 1) % STAGES));
+  wait_products<0>(sums);
+#else
+  for (int t = 0; t < tile_count; t++) {
+    begin_tile(t);
+    multiply_keys(scores, query, keys_of(t % STAGES));
+#if WGMMA
+    wait_products<0>(scores);
+#endif
+    weigh(t);
+    softmax.rescale(sums);
+    pack_weights(weights, scores);
+    add_values(sums, weights, values_of(t % STAGES));
+#if WGMMA
+    wait_products<0>(sums);
+#endif
+  }
+#endif
+  // What comes next is written where others may still read.
+  __syncthreads();
 
   // Through rows of shared memory that only this warp uses, so that they leave in pieces of 16 bytes.
 #if E4M3
@@ -258,7 +319,7 @@ extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_atten
   unsigned char *rows = shared + warp * 16 * (BYTES + 16);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    float sum = total[half];
+    float sum = softmax.total[half];
     sum += shuffle_xor(sum, 1);
     sum += shuffle_xor(sum, 2);
     const float share = 1.0f / sum;

@@ -13,10 +13,10 @@ __device__ __forceinline__ unsigned long long describe_matrix(const void *tile, 
 // What threads wrote to shared memory becomes visible to the tensor cores.
 __device__ __forceinline__ void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-// Until all products are done; `d` must not be used before.
-template <int COUNT> __device__ __forceinline__ void end_products(float (&d)[COUNT][4]) {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+__device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Until at most PENDING of the groups committed last are under way; `d` must not be used before.
+template <int PENDING, int COUNT> __device__ __forceinline__ void wait_products(float (&d)[COUNT][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 #pragma unroll
   for (int i = 0; i < COUNT; i++)
     asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])::"memory");
