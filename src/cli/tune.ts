@@ -107,6 +107,7 @@ export const tuneCommand: Command = {
     const targets =
       flags['targets'] === undefined ? defaultTargets : await readTargets(String(flags['targets']))
     if (flags['report'] === true) return writeResults(folder, targets)
+    const { clients, roundMs, minutes, finalRounds, maxTrials } = readEffort(flags)
     const { spec, key } = await readTunedModel(input)
     const asked = textFlag(flags, 'engines')
     // Who names an engine of the GPU knows that there is one, wherever the system hides it.
@@ -121,19 +122,19 @@ export const tuneCommand: Command = {
     const facts = await findFacts(input, { folder, machine, engines, spec, earlier })
     process.stdout.write(`${formatPreflight(facts.checklist)}\n\n${formatReach(facts.limits, targets)}\n\n`)
 
-    const clients = readClients(flags, '1,4,16')
+    // A driver that does not answer is told by the engines that need it.
+    const cupti = hasGpu ? await findCupti(chooseCudaSearch(input)).catch(() => undefined) : undefined
     const sideOptions: SideProcessOptions = {
       shared: sharedSettings(config),
       cacheDir: chooseCacheDir(input),
       cudaSearch: chooseCudaSearch(input),
       clients,
       moreClients: clientsOfTargets(targets).filter((count) => !clients.includes(count)),
-      roundMs: readNumberFlag(flags, 'round-ms', 200),
+      roundMs,
       qualityTexts: 64,
       ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
-      ...(hasGpu ? { cupti: await findCupti(chooseCudaSearch(input)) } : {}),
+      ...(cupti === undefined ? {} : { cupti }),
     }
-    const minutes = readNumberFlag(flags, 'minutes', 10)
     const line = createProgressLine(process.stderr)
     await using journal = await Journal.open(journalPath)
     try {
@@ -149,8 +150,8 @@ export const tuneCommand: Command = {
         journal,
         earlier,
         budgetMs: minutes * 60_000,
-        finalRounds: readFinalRounds(flags),
-        maxTrials: flags['trials'] === undefined ? undefined : readNumberFlag(flags, 'trials', 1),
+        finalRounds,
+        maxTrials,
         memoryLimits: {
           rssBytes: targets.find(({ metric }) => metric === 'rssBytes')?.atMost,
           gpuBytes: targets.find(({ metric }) => metric === 'gpuBytes')?.atMost,
@@ -169,6 +170,17 @@ export const tuneCommand: Command = {
     }
     return writeResults(folder, targets)
   },
+}
+
+/** What is wrong with a number is told before anything is measured. @throws {EmbedError} USAGE */
+function readEffort(flags: CommandInput['flags']) {
+  return {
+    clients: readClients(flags, '1,4,16'),
+    roundMs: readNumberFlag(flags, 'round-ms', 200),
+    minutes: readNumberFlag(flags, 'minutes', 10),
+    finalRounds: readFinalRounds(flags),
+    maxTrials: flags['trials'] === undefined ? undefined : readNumberFlag(flags, 'trials', 1),
+  }
 }
 
 /** A TensorRT plan of a large model takes minutes. */

@@ -85,16 +85,14 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('tune --engines ten
 
   it('builds a plan for each candidate that needs one, says why others do not start, and goes on', async () => {
     const output = join(root, 'tuned')
-    const stages = ['--stages', 'builder,tactics,workspace,memory,threads']
+    const stages = ['--stages', 'builder,memory,threads']
     const { code, text } = await tune(output, [...stages, '--minutes', '2'])
     expect(text).toContain('baseline     engine tensorrt, precision bf16, cudaGraphs 0')
     expect(text).toContain('skipped      stage threads: the engine tensorrt has no threads')
     expect([0, 1]).toContain(code)
     const entries = await readJournal(join(output, 'journal.jsonl'))
     const tried = entries.filter((entry): entry is ExperimentEntry => entry.kind === 'experiment')
-    expect(new Set(tried.map(({ stage }) => stage))).toEqual(
-      new Set(['builder', 'tactics', 'workspace', 'memory']),
-    )
+    expect(new Set(tried.map(({ stage }) => stage))).toEqual(new Set(['builder', 'memory']))
     expect(tried.find(({ change }) => change.builderOptimizationLevel === 5)!.result.info).toMatchObject({
       engine: 'tensorrt',
       device: 'Fake 0',
