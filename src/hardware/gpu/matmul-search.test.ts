@@ -43,9 +43,9 @@ describe('the search for an algorithm', () => {
     expect(found.bytes[0]).toBe(4)
     expect(found.medianUs).toBeCloseTo(1500, 3)
     expect(found.firstChoiceUs).toBeCloseTo(3000, 3)
-    // Warm-up and five rounds, one candidate after the other.
+    // Warm-up and five rounds, one candidate after the other; twice as slow as the best, the first is timed once.
     expect(cublaslt.products.map(({ algorithm }) => algorithm)).toEqual(
-      Array.from({ length: 6 }, () => [1, 3, 4]).flat(),
+      [[1, 3, 4, 1, 3, 4], Array.from({ length: 4 }, () => [3, 4])].flat(2),
     )
     expectClean(fake)
   })

@@ -24,6 +24,11 @@ export interface FoundAlgorithm extends MatmulAlgorithm {
   readonly candidates: number
 }
 
+/** Split-K and stream-K, which few rows want, are often not among the first. */
+const candidateCount = 64
+/** One that took so many times as long as the best is not timed again. */
+const hopelessRatio = 1.5
+
 /** @throws {EmbedError} MATMUL_UNSUPPORTED, GPU_OUT_OF_MEMORY, CUDA_STATUS */
 export async function searchAlgorithm(matmul: Matmul, options: MatmulSearchOptions): Promise<FoundAlgorithm> {
   const key = cacheKeyOf(matmul)
@@ -43,6 +48,7 @@ function cacheKeyOf({ shape, library }: Matmul): unknown {
   return {
     cublaslt: library.version,
     workspaceBytes: library.workspace.bytes,
+    candidateCount,
     device: [name, computeCapability.major, computeCapability.minor, multiprocessorCount],
     shape: [precision, rows, columns, inner, bias, accumulate],
   }
@@ -53,9 +59,10 @@ async function timeCandidates(
   { stream, operands, rounds = 5 }: MatmulSearchOptions,
 ): Promise<FoundAlgorithm> {
   const { gpu } = matmul.library
-  const candidates = matmul.heuristics(operands).map((algorithm) => ({
+  const candidates = matmul.heuristics(operands, candidateCount).map((algorithm) => ({
     algorithm,
     us: [] as number[],
+    isHopeless: false,
     error: undefined as unknown,
   }))
   using flush = new DeviceBuffer(gpu, 'L2 flush', 2 * gpu.device.l2CacheBytes)
@@ -63,7 +70,9 @@ async function timeCandidates(
   using end = new GpuEvent(gpu, { timing: true })
   // Round by round, so that a clock that changes meets all alike. The first round warms up.
   for (let round = -1; round < rounds; round++) {
-    for (const candidate of candidates.filter(({ error }) => error === undefined)) {
+    for (const candidate of candidates.filter(
+      ({ error, isHopeless }) => error === undefined && !isHopeless,
+    )) {
       stream.setBytes(flush, round & 0xff)
       start.record(stream)
       try {
@@ -77,6 +86,9 @@ async function timeCandidates(
       await end.done()
       if (round >= 0) candidate.us.push(end.elapsedMsSince(start) * 1000)
     }
+    const bestUs = Math.min(...candidates.flatMap(({ us }) => us))
+    for (const candidate of candidates)
+      candidate.isHopeless = candidate.us.some((us) => us > hopelessRatio * bestUs)
   }
   // What is freed here must not be in use.
   await stream.idle()

@@ -64,12 +64,15 @@ export const portableTuning: AttentionTuning = {
   maxGroup: 4,
 }
 
-/** What is fastest on a chip. */
+/** For compute capability 9.0 and heads of 64 or 128. The wgmma ones of attentionTunings (flash-attention.check.ts) are right in
+ * the emulator, and not timed yet. */
+const hopperTuning: AttentionTuning = portableTuning
+
 function tuningFor(
-  _chip: { readonly major: number; readonly minor: number },
-  _options: FlashAttentionOptions,
+  { major, minor }: { readonly major: number; readonly minor: number },
+  { headSize }: HeadShape,
 ): AttentionTuning {
-  return portableTuning
+  return major === 9 && minor === 0 && headSize >= 64 ? hopperTuning : portableTuning
 }
 
 /** Heads of a block: as many of those on the same keys as there are warps for. */
