@@ -1,15 +1,15 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
 //     [--pass-tokens 16384] [--chunk-rows 4096] [--wait poll|thread] [--no-overlap] [--no-few-rows] [--no-search]
-//     [--queries] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
+//     [--queries] [--mixed] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for (default 4b), with the memory of the whole GPU after each. 8 GB are written below --work (default the system's
 // temporary folder) and removed; with --folder they stay there and are used again. With --cache kernels, algorithms and FP8
 // weights stay, and a second start is timed. --vectors: ids of texts of several lengths and their vectors go to a file,
 // which native_torch.py compares with PyTorch; --rounds 0 for these alone. --no-overlap: a kernel starts when the one before
 // is done. --no-few-rows: all products by cuBLASLt. --queries: short texts behind one instruction too, with it computed once
-// and with each, at the first precision. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A precision that fails is a line
-// that says why; exit code 1 then. One JSON line last.
+// and with each, at the first precision. --mixed: 4,000 texts of real lengths too. Needs dist/, an NVIDIA driver, NVRTC and
+// cuBLASLt. A precision that fails is a line that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +17,7 @@ import { parseArgs } from 'node:util'
 import { openCudaEngine } from '../../dist/engines/cuda/cuda-engine.js'
 import { cosine } from '../../dist/engines/vectors.js'
 import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
+import { measureMixed, measureQueries, pack } from './native-workloads.mjs'
 import { findNativeLibraries } from './open-native.mjs'
 import { referenceVector, shapes, writeSyntheticQwen3 } from './synthetic-qwen3.mjs'
 
@@ -27,6 +28,7 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '50' },
     graphs: { type: 'string', default: '64' },
     queries: { type: 'boolean', default: false },
+    mixed: { type: 'boolean', default: false },
     wait: { type: 'string', default: 'poll' },
     'chunk-rows': { type: 'string', default: '4096' },
     'pass-tokens': { type: 'string', default: '16384' },
@@ -61,6 +63,13 @@ const workloads = [
 const scales = { kind: 'fixed', scale: 32 / 448 }
 const precisions = flags.precision.split(',')
 const libraries = findNativeLibraries(flags)
+const caches =
+  flags.cache === undefined
+    ? {}
+    : {
+        algorithmCache: new DiskCache(join(flags.cache, 'algorithms')),
+        weightCacheFolder: join(flags.cache, 'weights'),
+      }
 const folder = mkdtempSync(join(flags.work, 'akidb-native-'))
 const failures = []
 /** By precision, of makeTexts. */
@@ -72,6 +81,7 @@ const record = {
   node: process.version,
   truth: [],
   times: [],
+  mixed: [],
 }
 
 try {
@@ -126,12 +136,6 @@ async function measureTimes() {
         chunkRows: Number(flags['chunk-rows']),
         maxPassTokens: Number(flags['pass-tokens']),
         warmUpShapes: flags['no-search'] ? [] : workloads,
-        ...(flags.cache === undefined
-          ? {}
-          : {
-              algorithmCache: new DiskCache(join(flags.cache, 'algorithms')),
-              weightCacheFolder: join(flags.cache, 'weights'),
-            }),
       }
       // With a cache the start before the last one may have filled it; each of them is stated.
       const readyS = []
@@ -155,6 +159,13 @@ async function measureTimes() {
           `  ${workload.sequences} x ${workload.tokens}: p50 ${result.p50Ms.toFixed(2)} ms, p95 ${result.p95Ms.toFixed(2)} ms, ${result.textsPerSecond.toFixed(0)} texts/s, CPU ${result.cpuMs.toFixed(2)} ms; ${memoryMib.used} MiB of the GPU`,
         )
       }
+      if (flags.mixed) {
+        const paddedTextsPerSecond = record.times.at(-1)?.textsPerSecond
+        const passTokens = Number(flags['pass-tokens'])
+        const { vocabulary } = shape
+        const mixed = await measureMixed(engine, { vocabulary, passTokens, paddedTextsPerSecond })
+        record.mixed.push({ precision, ...mixed })
+      }
       const { used, ...split } = readMemory(engine)
       console.log(
         `  of ${used} MiB: ${Object.entries(split)
@@ -164,7 +175,16 @@ async function measureTimes() {
       await engine[Symbol.asyncDispose]()
     })
   }
-  if (flags.queries) await attempt('queries', async () => measureQueries(spec, shape))
+  if (flags.queries) {
+    await attempt('queries', async () => {
+      const [precision] = precisions
+      const rounds = Number(flags.rounds)
+      const openWith = (options) => open(spec, precision, options)
+      const queries = await measureQueries(openWith, { vocabulary: shape.vocabulary, rounds })
+      record.queries = { precision, ...queries }
+      if (!(queries.worstCosine > 0.999)) failures.push('a shared prefix changes the vectors')
+    })
+  }
   if (flags.vectors === undefined) return
   const ids = makeTexts(shape)
   const activationScale = scales.scale
@@ -172,55 +192,6 @@ async function measureTimes() {
   console.log(
     `next: python3 benchmarks/gpu/native_torch.py --folder ${spec.folder} --vectors ${flags.vectors}`,
   )
-}
-
-/** 64 queries of 12 tokens behind an instruction of 24, with it computed once and with each. */
-async function measureQueries(spec, { vocabulary }) {
-  const idOf = (at) => (at * 7919 + 5) % vocabulary
-  const queries = Array.from({ length: 64 }, (_, i) => [
-    ...Array.from({ length: 24 }, (_each, at) => idOf(at)),
-    ...Array.from({ length: 12 }, (_each, at) => idOf(i * 997 + at * 31 + 100)),
-  ])
-  // The same rows as with the prefix in each, and as with it once.
-  const warmUpShapes = [36, 14].map((tokens) => ({ sequences: 64, tokens }))
-  const precision = precisions[0]
-  const results = []
-  for (const sharePrefix of [false, true]) {
-    const engine = await open(spec, precision, { warmUpShapes, sharePrefix })
-    const times = await timeRounds(Math.max(20, Number(flags.rounds)), () => engine.embed(pack(queries)))
-    const { values, dimensions } = await engine.embed(pack(queries))
-    results.push({ values, dimensions, times })
-    await engine[Symbol.asyncDispose]()
-  }
-  const [apart, shared] = results
-  const { dimensions } = apart
-  const worst = Math.min(
-    ...queries.map((_, i) => {
-      const [a, b] = results.map(({ values }) => values.subarray(i * dimensions, (i + 1) * dimensions))
-      return cosine(a, b)
-    }),
-  )
-  const [apartMs, sharedMs] = [apart, shared].map(({ times }) => median(times))
-  record.queries = { precision, queries: 64, prefix: 24, own: 12, apartMs, sharedMs, worstCosine: worst }
-  console.log(
-    `${precision}, 64 queries of 24 + 12 tokens: ${apartMs.toFixed(2)} ms, with the prefix once ${sharedMs.toFixed(2)} ms: ${(apartMs / sharedMs).toFixed(2)}x, worst cosine ${worst.toFixed(6)}`,
-  )
-  if (!(worst > 0.999)) failures.push('a shared prefix changes the vectors')
-}
-
-/** Three more come first and do not count. */
-async function timeRounds(rounds, run) {
-  const times = []
-  for (let i = -3; i < rounds; i++) {
-    const from = performance.now()
-    await run()
-    if (i >= 0) times.push(performance.now() - from)
-  }
-  return times
-}
-
-function median(values) {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]
 }
 
 /** Both sides of each step: a row, a tile of the attention, a multiple of the products' rows. */
@@ -290,13 +261,8 @@ async function measure(engine, { sequences, tokens }) {
 function open(spec, precision, options) {
   const overlapping = flags['no-overlap'] ? false : undefined
   const fewRowsProducts = !flags['no-few-rows']
-  return openCudaEngine({ spec, precision, scales, overlapping, fewRowsProducts, ...options }, libraries)
-}
-
-function pack(sequences) {
-  const cumulativeLengths = new Int32Array(sequences.length + 1)
-  for (const [i, ids] of sequences.entries()) cumulativeLengths[i + 1] = cumulativeLengths[i] + ids.length
-  return { inputIds: Int32Array.from(sequences.flat()), cumulativeLengths }
+  const switches = { overlapping, fewRowsProducts }
+  return openCudaEngine({ spec, precision, scales, ...switches, ...caches, ...options }, libraries)
 }
 
 /** One failure must not stop the rest. */
