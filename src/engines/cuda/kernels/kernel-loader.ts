@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { EmbedError } from '../../../errors.ts'
 import type { CompileRequest, CompileTarget } from '../../../hardware/gpu/compiler.ts'
 import type { GpuContext } from '../../../hardware/gpu/context.ts'
+import { readOut } from '../../../hardware/ffi/library.ts'
 import { GpuModule } from '../../../hardware/gpu/module.ts'
 
 export const kernelFiles = [
@@ -45,7 +46,7 @@ export class KernelLoader {
   readonly #modules = new Map<string, Promise<GpuModule>>()
 
   /** @param options.overlapping whether a kernel's blocks may start before the kernel before is done. Default: where the chip
-   *   can, from compute capability 9.0 on */
+   *   can, from compute capability 9.0 on, and a driver of CUDA 12.3, whose graphs keep it */
   constructor(
     gpu: GpuContext,
     compiler: SourceCompiler,
@@ -53,7 +54,7 @@ export class KernelLoader {
   ) {
     this.gpu = gpu
     this.#compiler = compiler
-    this.#overlapping = (options.overlapping ?? true) && gpu.device.computeCapability.major >= 9
+    this.#overlapping = (options.overlapping ?? true) && canOverlap(gpu)
   }
 
   /** The same variant is compiled and loaded once; it lives as long as the GPU's context.
@@ -78,6 +79,11 @@ export class KernelLoader {
     const image = await this.#compiler.compile({ source, defines, target })
     return new GpuModule(this.gpu, file, image, { overlapping: this.#overlapping })
   }
+}
+
+function canOverlap({ cuda, device }: GpuContext): boolean {
+  const driverVersion = readOut<number>((out) => cuda.cuDriverGetVersion(out))
+  return device.computeCapability.major >= 9 && driverVersion >= 12_030
 }
 
 /** What NVRTC is given: the file and the headers it includes. */
