@@ -26,6 +26,7 @@ import { PassGraphs } from './pass-graphs.ts'
 import { GpuWeights } from './gpu-weights.ts'
 import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
 import { LinearLayers } from './linear-layers.ts'
+import type { VocabularyPlace } from './vocabulary-table.ts'
 import { warmUp, type WarmUpShape } from './warm-up.ts'
 import { weightsFolderName } from './weight-files.ts'
 
@@ -49,6 +50,8 @@ export interface CudaEngineOptions {
   readonly overlapping?: boolean | undefined
   /** Whether products of few rows are our own kernel's instead of cuBLASLt's. Default: where it takes them. */
   readonly fewRowsProducts?: boolean | undefined
+  /** Where a decoder's vocabulary table lies. Default 'host', which saves its GPU memory. */
+  readonly vocabularyTable?: VocabularyPlace | undefined
   /** Tokens that all sequences of a pass begin with are computed once, where that saves much. Default: true. */
   readonly sharePrefix?: boolean | undefined
   /** How the end of a pass is waited for. Default: poll. */
@@ -140,6 +143,7 @@ export async function openCudaEngine(
       maxPassSequences,
       chunkRows,
       fewRowsProducts: options.fewRowsProducts ?? true,
+      vocabularyTable: options.vocabularyTable ?? 'host',
     })
     if (cachePath !== undefined && cached === undefined) {
       // A disk that is full makes the next start slow, and fails none.

@@ -10,6 +10,7 @@ import { EmbedError } from '../../errors.ts'
 import type { GpuWeights, LinearWeights } from './gpu-weights.ts'
 import type { KernelLoader } from './kernels/kernel-loader.ts'
 import type { PooledToken } from './pooled-rows.ts'
+import type { VocabularyPlace } from './vocabulary-table.ts'
 import type { SharedBatch } from './shared-prefix.ts'
 import { type LinearCall, type LinearInput, type LinearLayers, roundRows } from './linear-layers.ts'
 
@@ -84,6 +85,8 @@ export interface ForwardContext {
   readonly chunkRows: number
   /** Whether products of few rows are our own kernel's, where it takes them. */
   readonly fewRowsProducts: boolean
+  /** Of a decoder. */
+  readonly vocabularyTable: VocabularyPlace
 }
 
 /** The buffers between the layers, shared by all of them. */
