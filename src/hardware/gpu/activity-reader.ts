@@ -21,6 +21,7 @@ export class ActivityReader {
   readonly memcpys: MemcpyRecord[] = []
   readonly memsets: MemsetRecord[] = []
   readonly apiCalls: ApiRecord[] = []
+  readonly unfinishedKernels: string[] = []
   /** Records whose time CUPTI did not get, or whose work was not over. */
   untimedRecords = 0
   readonly #cupti: c.Cupti
@@ -63,10 +64,14 @@ export class ActivityReader {
   #takeKernel(fields: Fields): void {
     const at = recordOffsets.kernel
     const work = this.#readWork(fields, at)
-    if (work === undefined) return
+    const name = this.#kernelName(fields.u64(at.name))
+    if (work === undefined) {
+      this.unfinishedKernels.push(name)
+      return
+    }
     this.kernels.push({
       ...work,
-      name: this.#kernelName(fields.u64(at.name)),
+      name,
       grid: fields.dim3(at.grid),
       block: fields.dim3(at.block),
       registersPerThread: fields.u16(at.registersPerThread),

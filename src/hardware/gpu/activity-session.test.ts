@@ -79,14 +79,15 @@ describe.skipIf(!canCompile)('a recording', () => {
     }
   })
 
-  it('counts work that was not over as dropped', async () => {
+  it('counts work that was not over as dropped, and names it', async () => {
     const session = open()
     await session.start()
     fake.launch(0, 0, 0)
     fake.launch(0, 10, 0)
-    const { kernels, droppedRecords } = await session.stop()
+    const { kernels, droppedRecords, unfinishedKernels } = await session.stop()
     expect(kernels).toHaveLength(1)
     expect(droppedRecords).toBe(1)
+    expect(unfinishedKernels).toEqual(['swiglu'])
   })
 
   it('begins anew each time, and records nothing in between', async () => {

@@ -101,6 +101,7 @@ export class ActivitySession {
       memcpys: inOrder(reader.memcpys),
       memsets: inOrder(reader.memsets),
       apiCalls: inOrder(reader.apiCalls),
+      unfinishedKernels: reader.unfinishedKernels,
       droppedRecords: dropped + reader.untimedRecords,
     }
   }

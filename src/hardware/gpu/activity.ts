@@ -71,6 +71,9 @@ export interface GpuActivity {
   readonly memsets: readonly MemsetRecord[]
   /** Empty unless API calls were asked for: each is recorded at a cost. */
   readonly apiCalls: readonly ApiRecord[]
+  /** Kernels that were not over when the recording stopped, in the order in which they were launched: after a batch that never
+   * ends, the first of them is the one that hangs. Counted as dropped. */
+  readonly unfinishedKernels?: readonly string[]
   /** Records for which there was no room; sums and shares miss them. */
   readonly droppedRecords: number
 }
