@@ -1,7 +1,7 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--pass-tokens 16384] [--chunk-rows 4096] [--wait poll|thread] [--no-overlap] [--no-few-rows] [--table host|gpu] [--no-search]
-//     [--queries] [--mixed] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
+//     [--pass-tokens 16384] [--chunk-rows 4096] [--wait poll|thread] [--no-overlap] [--no-few-rows] [--table host|gpu]
+//     [--no-search] [--queries] [--mixed] [--trace] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for (default 4b), with the memory of the whole GPU after each. 8 GB are written below --work (default the system's
 // temporary folder) and removed; with --folder they stay there and are used again. With --cache kernels, algorithms and FP8
@@ -9,8 +9,9 @@
 // which native_torch.py compares with PyTorch; --rounds 0 for these alone. --no-overlap: a kernel starts when the one before
 // is done. --no-few-rows: all products by cuBLASLt. --table: where the vocabulary lies. --queries: short texts behind one
 // instruction too, with it computed once and with each, at the first precision. --mixed: 4,000 texts of real lengths too.
-// Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A precision that fails is a line that says why; exit code 1 then. One
-// JSON line last.
+// --trace: no graphs; each launch is told and waited for, and one that does not end ends the process. What is at work goes to
+// stderr. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. A precision that fails is a line that says why; exit code 1
+// then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +19,7 @@ import { parseArgs } from 'node:util'
 import { openCudaEngine } from '../../dist/engines/cuda/cuda-engine.js'
 import { cosine } from '../../dist/engines/vectors.js'
 import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
+import { tellStage, traceLaunches } from './trace-launches.mjs'
 import { measureMixed, measureQueries, pack } from './native-workloads.mjs'
 import { findNativeLibraries } from './open-native.mjs'
 import { referenceVector, shapes, writeSyntheticQwen3 } from './synthetic-qwen3.mjs'
@@ -30,6 +32,7 @@ const { values: flags } = parseArgs({
     graphs: { type: 'string', default: '64' },
     queries: { type: 'boolean', default: false },
     mixed: { type: 'boolean', default: false },
+    trace: { type: 'boolean', default: false },
     wait: { type: 'string', default: 'poll' },
     'chunk-rows': { type: 'string', default: '4096' },
     'pass-tokens': { type: 'string', default: '16384' },
@@ -64,7 +67,8 @@ const workloads = [
 // The weights' outliers are 8 times their deviation, and the rows of the table are the first layer's input: 8 x 4.
 const scales = { kind: 'fixed', scale: 32 / 448 }
 const precisions = flags.precision.split(',')
-const libraries = findNativeLibraries(flags)
+const found = findNativeLibraries(flags)
+const libraries = flags.trace ? traceLaunches(found) : found
 const caches =
   flags.cache === undefined
     ? {}
@@ -101,6 +105,7 @@ console.log(line)
 process.exit(failures.length === 0 ? 0 : 1)
 
 async function checkTruth() {
+  tellStage('truth: a forward pass in f64')
   const spec = writeSyntheticQwen3(join(folder, 'small'), shapes.small, 512)
   const sequences = [1, 5, 64, 65, 150].map((length, i) =>
     Array.from({ length }, (_, at) => (at * 7919 + i * 131 + 7) % 1000),
@@ -108,9 +113,11 @@ async function checkTruth() {
   const expected = sequences.map((ids) => Float32Array.from(referenceVector(shapes.small, ids)))
   for (const precision of precisions) {
     await attempt(`truth at ${precision}`, async () => {
-      const engine = await open(spec, precision, { graphs: 64 })
+      tellStage(`truth at ${precision}: kernels and weights`)
+      const engine = await open(spec, precision, { graphs: flags.trace ? 0 : 64 })
       // By plain launches, then recorded, then by the graph.
       for (const way of ['plain', 'recorded', 'graph']) {
+        tellStage(`truth at ${precision}: ${way}`)
         const { values, dimensions } = await engine.embed(pack(sequences))
         const cosines = expected.map((vector, i) =>
           cosine(values.subarray(i * dimensions, (i + 1) * dimensions), vector),
@@ -128,12 +135,13 @@ async function checkTruth() {
 async function measureTimes() {
   const shape = shapes[flags.shape]
   const from = performance.now()
+  tellStage(`${flags.shape}: weights are written`)
   const spec = writeSyntheticQwen3(flags.folder ?? join(folder, flags.shape), shape, 512)
   console.log(`${flags.shape}: weights there after ${((performance.now() - from) / 1e3).toFixed(1)} s`)
   for (const precision of precisions) {
     await attempt(`times at ${precision}`, async () => {
       const options = {
-        graphs: Number(flags.graphs),
+        graphs: flags.trace ? 0 : Number(flags.graphs),
         wait: flags.wait,
         chunkRows: Number(flags['chunk-rows']),
         maxPassTokens: Number(flags['pass-tokens']),
@@ -144,6 +152,7 @@ async function measureTimes() {
       let engine
       for (let i = 0; i < (flags.cache === undefined ? 1 : 2); i++) {
         await engine?.[Symbol.asyncDispose]()
+        tellStage(`${precision}: weights are loaded, algorithms searched`)
         const openFrom = performance.now()
         engine = await open(spec, precision, options)
         readyS.push((performance.now() - openFrom) / 1e3)
@@ -154,6 +163,7 @@ async function measureTimes() {
       )
       if (flags.vectors !== undefined) vectors[precision] = await embedTexts(engine, shape)
       for (const workload of flags.rounds === '0' ? [] : workloads) {
+        tellStage(`${precision}: ${workload.sequences} x ${workload.tokens}`)
         const result = await measure(engine, workload)
         const memoryMib = readMemory(engine)
         record.times.push({ precision, ...workload, readyS, memoryBytes, ...result, memoryMib })
@@ -179,6 +189,7 @@ async function measureTimes() {
   }
   if (flags.queries) {
     await attempt('queries', async () => {
+      tellStage('queries')
       const [precision] = precisions
       const rounds = Number(flags.rounds)
       const openWith = (options) => open(spec, precision, options)
