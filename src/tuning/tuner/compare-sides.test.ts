@@ -68,6 +68,16 @@ describe('at the noise of a quiet machine, 1,000 seeded runs', () => {
 })
 
 describe('patience', () => {
+  it('asks at every look that shows nothing, with the ratio of now, and ends as equal', async () => {
+    const random = createRandom(2)
+    const asked: number[] = []
+    const { verdict, pairs } = await compareSides(createPairs(random, 0.4, 0.1), {
+      isOver: (estimate) => asked.push(estimate) === 2,
+    })
+    expect([verdict, pairs]).toEqual(['equal', 12])
+    expect(asked).toHaveLength(2)
+  })
+
   it('a large difference is clear after the first look, either way', async () => {
     const random = createRandom(1)
     for (const [log, verdict] of [

@@ -34,8 +34,9 @@ export async function compareSides(
   measurePair: (pair: number) => Promise<number>,
   options: {
     readonly maxPairs?: number | undefined
-    /** Asked where no difference is shown yet: true ends it there. It must not depend on what was measured. */
-    readonly isOver?: (() => boolean) | undefined
+    /** Asked with the log ratio of now where no difference is shown yet: true ends it there, as equal. That can only lose a
+     * gain, never invent one. */
+    readonly isOver?: ((estimate: number) => boolean) | undefined
   } = {},
 ): Promise<SidesVerdict> {
   const differences: number[] = []
@@ -49,7 +50,7 @@ export async function compareSides(
     }
     if (low > 0) return toVerdict('better')
     if (high < 0) return toVerdict('worse')
-    if (estimate < hopeless || pairs === allowed.at(-1)!.pairs || options.isOver?.() === true)
+    if (estimate < hopeless || pairs === allowed.at(-1)!.pairs || options.isOver?.(estimate) === true)
       return toVerdict('equal')
   }
   throw new RangeError(`maxPairs is ${maxPairs}; at least ${looks[0]!.pairs} pairs are needed`)

@@ -40,7 +40,7 @@ export interface ExperimentOptions {
   readonly memoryLimits?: MemoryLimits | undefined
   readonly maxPairs?: number | undefined
   /** True once this experiment has had its time: then what is not shown counts as no gain. */
-  readonly isOver?: (() => boolean) | undefined
+  readonly isOver?: ((estimate: number) => boolean) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -113,7 +113,9 @@ async function measureAndJudge(
   const rollBack = (reason: string): ExperimentResult => ({ outcome: 'rolled back', reason, ...measured })
   if (comparison.verdict === 'worse') return rollBack('slower')
   if (comparison.verdict === 'equal') {
-    return rollBack(isOver?.() === true ? 'no gain shown in the time it had' : 'no gain shown')
+    return rollBack(
+      isOver?.(Math.log(comparison.ratio)) === true ? 'no gain shown in the time it had' : 'no gain shown',
+    )
   }
   const slower = findSlowerScenario(slices.candidate, slices.incumbent)
   if (slower !== undefined) return rollBack(`faster over all, but slower with ${slower}`)

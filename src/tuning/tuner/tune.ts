@@ -261,10 +261,15 @@ class Tuner {
   }
 
   /** On a noisy machine one knob could take all the time: each gets its share of what is left. */
-  #makeDeadline(knob: StageKnob): () => boolean {
+  #makeDeadline(knob: StageKnob): (estimate: number) => boolean {
     const share = weigh(knob) / Math.max(weigh(knob), this.#weightLeft)
-    const endMs = this.#nowMs() + share * Math.max(0, this.#leftMs())
-    return () => this.#nowMs() > endMs
+    const leftMs = Math.max(0, this.#leftMs())
+    const startMs = this.#nowMs()
+    // What looks like a gain may take more, to be shown or not.
+    return (estimate) => {
+      const patience = estimate > promising ? 3 : 1
+      return this.#nowMs() - startMs > Math.min(1, patience * share) * leftMs
+    }
   }
 
   #isSpent(): boolean {
@@ -365,6 +370,8 @@ function weigh({ key }: StageKnob): number {
 
 type BaselineEntry = Extract<JournalEntry, { kind: 'baseline' }>
 const baselineRounds = 5
+/** Log ratio of a gain that is worth the time to show it. */
+const promising = 0.03
 /** Of the time, kept for the isolation after a missed target. */
 const isolationShare = 0.15
 
