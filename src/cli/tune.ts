@@ -132,7 +132,8 @@ export const tuneCommand: Command = {
       moreClients: clientsOfTargets(targets).filter((count) => !clients.includes(count)),
       roundMs,
       qualityTexts: 64,
-      ...(machine.hasGpu ? { timeoutMs: buildTimeoutMs } : {}),
+      signal,
+      ...(engines.includes('tensorrt') ? { startTimeoutMs: buildTimeoutMs } : {}),
       ...(cupti === undefined ? {} : { cupti }),
     }
     const line = createProgressLine(process.stderr)

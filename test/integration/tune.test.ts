@@ -222,6 +222,11 @@ describe('the process of a side', () => {
     await writeFile(silent, `process.on('message', () => {})`)
     const start = createSideStarter({ ...options(silent), timeoutMs: 500 })
     await expect(start({})).rejects.toThrow('said nothing for 0.5 s')
+    // Ctrl-C does not wait for what a side does.
+    const stop = new AbortController()
+    const hangs = createSideStarter({ ...options(silent), signal: stop.signal })({})
+    setTimeout(() => stop.abort(), 300)
+    await expect(hangs).rejects.toThrow('ended with SIGKILL')
   })
 
   it('says why it does not start', async () => {

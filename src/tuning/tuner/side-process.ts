@@ -10,6 +10,10 @@ export interface SideProcessOptions extends Omit<SideSetup, 'values'> {
   readonly shared: Settings
   /** A side that says nothing for so long is ended. Default 180 s: an export or a build takes its time. */
   readonly timeoutMs?: number
+  /** The same while it starts, or is profiled from its start on. Default timeoutMs. */
+  readonly startTimeoutMs?: number
+  /** Aborted: every side ends at once, whatever it does. */
+  readonly signal?: AbortSignal | undefined
   /** Internal: the script of the process. The default needs the built package. */
   readonly script?: string
 }
@@ -19,12 +23,13 @@ const builtScript = fileURLToPath(new URL('./side-worker.js', import.meta.url))
 
 /** Sides whose every call runs in a child process, one at a time. */
 export function createSideStarter(options: SideProcessOptions): StartSide {
-  const { shared, timeoutMs = defaultTimeoutMs, script = builtScript, ...common } = options
+  const { shared, script = builtScript, signal, timeoutMs = defaultTimeoutMs, ...more } = options
+  const { startTimeoutMs = timeoutMs, ...common } = more
   return async (settings) => {
-    const child = startProcess(script)
+    const child = startProcess(script, signal)
     try {
       const setup: SideSetup = { ...common, values: { ...shared, ...settings } }
-      const { info } = await ask(child, { kind: 'start', setup }, 'started', timeoutMs)
+      const { info } = await ask(child, { kind: 'start', setup }, 'started', startTimeoutMs)
       return {
         info,
         measure: async ({ all } = { all: false }) =>
@@ -43,12 +48,13 @@ export function createSideStarter(options: SideProcessOptions): StartSide {
 export function createSideProfiler(
   options: SideProcessOptions,
 ): (settings: Settings) => Promise<WinnerProfile> {
-  const { shared, timeoutMs = defaultTimeoutMs, script = builtScript, ...common } = options
+  const { shared, script = builtScript, signal, timeoutMs = defaultTimeoutMs, ...more } = options
+  const { startTimeoutMs = timeoutMs, ...common } = more
   return async (settings) => {
-    const child = startProcess(script)
+    const child = startProcess(script, signal)
     try {
       const setup: SideSetup = { ...common, values: { ...shared, ...settings } }
-      return (await ask(child, { kind: 'profile', setup }, 'profiled', timeoutMs)).profile
+      return (await ask(child, { kind: 'profile', setup }, 'profiled', startTimeoutMs)).profile
     } finally {
       await stop(child)
     }
@@ -56,8 +62,14 @@ export function createSideProfiler(
 }
 
 /** Its own group: Ctrl-C goes to the tuner, which ends its sides itself. */
-function startProcess(script: string): ChildProcess {
-  return fork(script, [], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: true })
+function startProcess(script: string, signal: AbortSignal | undefined): ChildProcess {
+  signal?.throwIfAborted()
+  const child = fork(script, [], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: true })
+  // A build takes minutes, and a kernel that hangs takes for ever.
+  const end = (): void => void child.kill('SIGKILL')
+  signal?.addEventListener('abort', end, { once: true })
+  child.once('exit', () => signal?.removeEventListener('abort', end))
+  return child
 }
 
 function ask<Kind extends SideAnswer['kind']>(
