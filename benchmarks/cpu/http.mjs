@@ -1,6 +1,6 @@
 // HTTP servers side by side on this machine: interleaved rounds, one server active, the others stopped with SIGSTOP.
 //   node benchmarks/cpu/http.mjs [--rounds 5] [--seconds 5] [--only name,name] [--workloads name,name] [--out FILE]
-// Prints a table, then one JSON line. Peers: see peers.mjs.
+// Prints a table, then one JSON line. Peers: see peers.mjs. Where a GPU is, auto takes it: hide it with CUDA_VISIBLE_DEVICES=-1.
 import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { homedir, loadavg } from 'node:os'

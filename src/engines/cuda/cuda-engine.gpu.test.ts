@@ -63,7 +63,7 @@ describe.skipIf(!isReady)('the native engine on a GPU', () => {
       ...Array.from({ length: 1 + (i % 7) }, (_each, at) => (i * 13 + at) % 300),
     ])
     await using apart = await open('Qwen3', 'bf16', { sharePrefix: false })
-    await using shared = await open('Qwen3', 'bf16')
+    await using shared = await open('Qwen3', 'bf16', { sharePrefix: true })
     const expected = await apart.embed(pack(queries))
     for (const way of ['plain', 'recorded', 'graph']) {
       const actual = await shared.embed(pack(queries))
