@@ -67,8 +67,8 @@ async function runChecks(from) {
     if (index < from) continue
     report({ started: index, name: check.name })
     if (!canRun(check, major * 10 + minor)) {
-      const { name, onlyArchitecture, minArchitecture } = check
-      report({ index, name, skipped: `is for sm_${onlyArchitecture ?? minArchitecture}` })
+      const { name, minArchitecture } = check
+      report({ index, name, skipped: `needs sm_${minArchitecture}` })
       continue
     }
     let bench

@@ -51,7 +51,7 @@ class EmulatingCompiler implements SourceCompiler {
 
   /** @returns the path of a library, which the emulating driver opens */
   async compile({ source, defines = {} }: CompileRequest): Promise<Uint8Array> {
-    const headers = { ...source.headers, 'ptx.cuh': emulator, 'wgmma.cuh': emulator }
+    const headers = { ...source.headers, 'ptx.cuh': emulator }
     const kernels = [
       ...source.code.matchAll(/__global__[^;{]*?\b(\w+)\(\s*(?:const |bf16|void|float|unsigned|Source)/g),
     ]

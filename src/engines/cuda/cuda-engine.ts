@@ -48,7 +48,8 @@ export interface CudaEngineOptions {
   readonly graphs?: number | undefined
   /** Whether a kernel's blocks may start before the kernel before is done. Default: where the chip can. */
   readonly overlapping?: boolean | undefined
-  /** Whether products of few rows are our own kernel's instead of cuBLASLt's. Default: where it takes them. */
+  /** Whether products of few rows are our own kernel's, where it takes them, instead of cuBLASLt's. Default false: a
+   * pass of 16 tokens takes 2.64 ms with it, 2.47 without (Qwen3-4B shape, H100). */
   readonly fewRowsProducts?: boolean | undefined
   /** Where a decoder's vocabulary table lies. Default 'host', which saves its GPU memory. */
   readonly vocabularyTable?: VocabularyPlace | undefined
@@ -143,7 +144,7 @@ export async function openCudaEngine(
       maxPassTokens,
       maxPassSequences,
       chunkRows,
-      fewRowsProducts: options.fewRowsProducts ?? true,
+      fewRowsProducts: options.fewRowsProducts ?? false,
       vocabularyTable: options.vocabularyTable ?? 'host',
     })
     if (cachePath !== undefined && cached === undefined) {

@@ -310,44 +310,6 @@ inline void multiply_accumulate_e4m3(float (&d)[4], Fragment f, unsigned b0, uns
   }
 }
 
-/* wgmma.cuh. A warp needs nothing of the other three but their company: its rows are its own, b is in shared memory. */
-inline unsigned long long describe_matrix(const void *tile, int leading_bytes, int stride_bytes) {
-  auto offset = (const unsigned char *)tile - emulator::dynamic_shared.data();
-  return (offset & 0x3ffff) >> 4 | (unsigned long long)(leading_bytes >> 4) << 16 |
-         (unsigned long long)(stride_bytes >> 4) << 32 | 1ull << 62;
-}
-inline void fence_shared() {}
-inline void begin_products() {}
-inline void commit_products() {}
-template <int PENDING, int COUNT> void wait_products(float (&)[COUNT][4]) { __syncwarp(); }
-template <int TRANSPOSED, int COUNT>
-void multiply_warpgroup(float (&d)[COUNT][4], const unsigned (&a)[4], unsigned long long b, int accumulate) {
-  struct Operands { unsigned a[4]; unsigned long long b; } own{{a[0], a[1], a[2], a[3]}, b};
-  auto slots = emulator::exchange("wgmma", own);
-  int lane = emulator::lane(), group = lane / 4, member = lane % 4;
-  int start = (b & 0x3fff) << 4, leading = (b >> 16 & 0x3fff) << 4, stride = (b >> 32 & 0x3fff) << 4;
-  for (int i = 0; i < 32; i++)
-    if (emulator::read<Operands>(slots, i).b != b) emulator::fail("lanes of a wgmma with other matrices");
-  auto half = [](unsigned pair, int k) { return emulator::bf16_to_float(pair >> 16 * (k & 1)); };
-  auto of_b = [&](int k, int n) {
-    int at = start + (TRANSPOSED ? n / 64 * leading + k / 8 * stride + k % 8 * 128 + n % 64 * 2
-                                 : n / 8 * stride + n % 8 * 128 + k * 2);
-    /* The swizzle is of the address: bits 4 to 6 by bits 7 to 9. */
-    unsigned short value;
-    memcpy(&value, &emulator::dynamic_shared.at(at ^ (at >> 3 & 0x70)), 2);
-    return emulator::bf16_to_float(value);
-  };
-  for (int c = 0; c < COUNT; c++)
-    for (int i = 0; i < 4; i++) {
-      float sum = accumulate ? d[c][i] : 0;
-      for (int k = 0; k < 16; k++) {
-        auto of_a = emulator::read<Operands>(slots, group * 4 + k % 8 / 2);
-        sum += half(of_a.a[i / 2 + 2 * (k / 8)], k) * of_b(k, c * 8 + member * 2 + i % 2);
-      }
-      d[c][i] = sum;
-    }
-}
-
 inline unsigned pack_bf16(float low, float high) {
   return emulator::float_to_bf16(low) | (unsigned)emulator::float_to_bf16(high) << 16;
 }

@@ -11,8 +11,6 @@ export interface KernelCheck {
   /** Small: in emulation too. Real: the shapes of Qwen3-Embedding-4B, to be timed. */
   readonly size: 'small' | 'real'
   readonly minArchitecture: number
-  /** That one alone. */
-  readonly onlyArchitecture?: number
   run(bench: KernelBench): Promise<void>
 }
 
@@ -142,11 +140,8 @@ export class KernelBench implements Disposable {
 }
 
 /** @param chip of the GPU: 90 is sm_90 */
-export function canRun(
-  { minArchitecture, onlyArchitecture }: Pick<KernelCheck, 'minArchitecture' | 'onlyArchitecture'>,
-  chip: number,
-): boolean {
-  return onlyArchitecture === undefined ? chip >= minArchitecture : chip === onlyArchitecture
+export function canRun({ minArchitecture }: Pick<KernelCheck, 'minArchitecture'>, chip: number): boolean {
+  return chip >= minArchitecture
 }
 
 /** Whether every value was within its tolerance, none NaN, and anything was compared at all. */

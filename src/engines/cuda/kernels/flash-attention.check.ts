@@ -21,22 +21,12 @@ const fused = { ...qwen4b, rope, output: 'fp8' } as const
 const outputScale = 2 / e4m3Max
 
 const portable = portableTuning
-const wgmma = { ...portable, wgmma: true }
-const pipelined = { ...wgmma, pipelined: true }
 /** What a GPU is asked to choose from: benchmarks/gpu/kernels.mjs --variants flash-attention. */
 export const attentionTunings: Readonly<Record<string, AttentionTuning>> = {
   portable: portable,
   'portable, a head a block': { ...portable, maxGroup: 1 },
   'portable, 3 blocks': { ...portable, minBlocks: 3 },
   'portable, 8 warps': { ...portable, warps: 8, minBlocks: 1 },
-  wgmma: wgmma,
-  'wgmma, a head a block': { ...wgmma, maxGroup: 1 },
-  'wgmma, 3 blocks': { ...wgmma, minBlocks: 3 },
-  'wgmma, 8 warps': { ...wgmma, warps: 8, minBlocks: 1 },
-  'wgmma, 8 warps, 128 keys': { ...wgmma, warps: 8, keys: 128, minBlocks: 1 },
-  'wgmma, pipelined': pipelined,
-  'wgmma, pipelined, a head a block': { ...pipelined, maxGroup: 1 },
-  'wgmma, pipelined, 8 warps': { ...pipelined, warps: 8, minBlocks: 1 },
 }
 
 /** Each at the shapes of Qwen3-Embedding-4B, to be timed beside the others. */
@@ -62,11 +52,6 @@ export const flashAttentionChecks: readonly KernelCheck[] = [
       { heads: 4, kvHeads: 1, headSize: 128, isCausal: true, rope, output: 'fp8', tuning },
       name,
     ),
-  ),
-  check(
-    [130],
-    { heads: 1, kvHeads: 1, headSize: 64, isCausal: false, tuning: attentionTunings['wgmma']! },
-    'wgmma',
   ),
   check(times(1, 512), qwen4b),
   check(times(8, 512), qwen4b),
@@ -94,12 +79,11 @@ function check(lengths: readonly number[], options: FlashAttentionOptions, varia
     ...(form === 'bf16' ? [] : [form]),
     ...(variant === '' ? [] : [variant]),
   ]
-  const { minArchitecture, onlyArchitecture } = flashAttentionVariant(options)
+  const { minArchitecture } = flashAttentionVariant(options)
   return {
     name: `flash_attention ${lengths.length} x ${range}, ${notes.join(', ')}`,
     size: isSmall ? 'small' : 'real',
     minArchitecture,
-    ...(onlyArchitecture === undefined ? {} : { onlyArchitecture }),
     run: async (bench) => {
       const rowSize = (heads + 2 * kvHeads) * headSize
       const count = tokens * heads * headSize

@@ -14,7 +14,7 @@ export interface FlashAttentionOptions extends HeadShape {
   readonly rope?: { readonly epsilon: number }
   /** fp8: E4M3 by a scale that is given. Default bf16. */
   readonly output?: 'bf16' | 'fp8'
-  /** Default: what was fastest on such a chip. */
+  /** Default: portableTuning. */
   readonly tuning?: AttentionTuning
 }
 
@@ -26,10 +26,6 @@ export interface AttentionTuning {
   readonly keys: number
   /** Of a multiprocessor at once; registers are spilled for it. */
   readonly minBlocks: number
-  /** Hopper's products of four warps: compute capability 9.0 and no other, heads of 64 or 128. */
-  readonly wgmma: boolean
-  /** With it: products beside the softmax, for one stage more of shared memory. */
-  readonly pipelined: boolean
   /** Heads that share a block's keys and values, at most. */
   readonly maxGroup: number
 }
@@ -59,20 +55,7 @@ export const portableTuning: AttentionTuning = {
   warps: 4,
   keys: 64,
   minBlocks: 2,
-  wgmma: false,
-  pipelined: false,
   maxGroup: 4,
-}
-
-/** For compute capability 9.0 and heads of 64 or 128. The wgmma ones of attentionTunings (flash-attention.check.ts) are right in
- * the emulator, and not timed yet. */
-const hopperTuning: AttentionTuning = portableTuning
-
-function tuningFor(
-  { major, minor }: { readonly major: number; readonly minor: number },
-  { headSize }: HeadShape,
-): AttentionTuning {
-  return major === 9 && minor === 0 && headSize >= 64 ? hopperTuning : portableTuning
 }
 
 /** Heads of a block: as many of those on the same keys as there are warps for. */
@@ -84,7 +67,7 @@ function groupOf({ heads, kvHeads }: HeadShape, { maxGroup, warps }: AttentionTu
 /** @throws {EmbedError} INTERNAL for a head size it has no tiles for */
 export function flashAttentionVariant(options: FlashAttentionOptions): KernelVariant {
   const { heads, kvHeads, headSize, isCausal, rope, output = 'bf16', tuning = portableTuning } = options
-  if (!headSizes.includes(headSize) || heads % kvHeads !== 0 || (tuning.wgmma && headSize < 64)) {
+  if (!headSizes.includes(headSize) || heads % kvHeads !== 0) {
     const reason = `no attention for ${heads} heads on ${kvHeads} of ${headSize} values; the sizes are ${headSizes.join(', ')}`
     throw new EmbedError('INTERNAL', { reason })
   }
@@ -101,11 +84,8 @@ export function flashAttentionVariant(options: FlashAttentionOptions): KernelVar
       WARPS: tuning.warps,
       KEYS: tuning.keys,
       MIN_BLOCKS: tuning.minBlocks,
-      WGMMA: Number(tuning.wgmma),
-      PIPELINED: Number(tuning.pipelined),
     },
-    minArchitecture: tuning.wgmma ? 90 : output === 'fp8' ? 89 : 80,
-    ...(tuning.wgmma ? { onlyArchitecture: 90 } : {}),
+    minArchitecture: output === 'fp8' ? 89 : 80,
   }
 }
 
@@ -121,11 +101,11 @@ export async function loadFlashAttention(
   options: FlashAttentionOptions,
 ): Promise<FlashAttention> {
   const { heads, headSize, rope, scale = 1 / Math.sqrt(headSize) } = options
-  const tuning = options.tuning ?? tuningFor(loader.gpu.device.computeCapability, options)
-  const kernel = (await loader.load(flashAttentionVariant({ ...options, tuning }))).kernel('flash_attention')
+  const { tuning = portableTuning } = options
+  const kernel = (await loader.load(flashAttentionVariant(options))).kernel('flash_attention')
   const group = groupOf(options, tuning)
   // Keys and values: those in use and those under way.
-  const sharedBytes = (tuning.pipelined ? 3 : 2) * 2 * tuning.keys * headSize * 2
+  const sharedBytes = 2 * 2 * tuning.keys * headSize * 2
   kernel.allowSharedBytes(sharedBytes)
   const values = new KernelArguments([
     ...(['pointer', 'pointer', 'pointer', 'f32'] as const),

@@ -5,15 +5,10 @@
 //   WITH_ROPE: queries get RMSNorm and rotation on their way in, as qk_norm_rope.cu gives them to keys: positions i32
 //   [tokens], rotation f32 [positions, HEAD_SIZE / 2, 2], query_gamma bf16 [HEAD_SIZE].
 //   -DCAUSAL, -DHEAD_SIZE 32, 64 or 128; -DGROUP heads of a block that share keys and values; -DWARPS a block, each with 16
-//   rows; -DKEYS a tile; -DMIN_BLOCKS a multiprocessor; -DWGMMA: Hopper's products of four warps (sm_90a); -DPIPELINED: with
-//   it, the products of the next keys and the last values run beside the softmax (arXiv:2407.08608, §3.2).
+//   rows; -DKEYS a tile; -DMIN_BLOCKS a multiprocessor.
 //   Grid: [tiles, HEADS / GROUP]; a row is one query of one head. Keys and values come KEYS at a time, the next under way
 //   while these are used. Bound by the tensor cores. arXiv:2307.08691
-#if WGMMA
-#include "wgmma.cuh"
-#else
 #include "ptx.cuh"
-#endif
 
 #define NEGATIVE_INFINITY __uint_as_float(0xff800000u)
 
@@ -28,8 +23,7 @@ constexpr int PANEL = PIECES < 8 ? PIECES : 8;
 constexpr int KEY_STEPS = KEYS / 16;
 constexpr int HEAD_STEPS = HEAD_SIZE / 16;
 constexpr int TILE = KEYS * HEAD_SIZE;
-// Pipelined, values are read one step after their keys.
-constexpr int STAGES = PIPELINED ? 3 : 2;
+constexpr int STAGES = 2;
 static_assert(ROWS <= 2 * KEYS, "the queries come where the second keys and values go later");
 
 template <int HEIGHT> __device__ __forceinline__ bf16 *piece_of(bf16 *tile, int row, int piece) {
@@ -158,13 +152,6 @@ __device__ __forceinline__ void pack_weights(unsigned (&weights)[KEY_STEPS][4], 
 // scores [16, KEYS] = query · keysᵀ
 __device__ __forceinline__ void multiply_keys(float (&scores)[KEY_STEPS * 2][4], const unsigned (&query)[HEAD_STEPS][4],
                                               bf16 *tile) {
-#if WGMMA
-  begin_products();
-#pragma unroll
-  for (int h = 0; h < HEAD_STEPS; h++)
-    multiply_warpgroup<0>(scores, query[h], describe_matrix(piece_of<KEYS>(tile, 0, h * 2), 16, 1024), h > 0);
-  commit_products();
-#else
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int k = 0; k < KEY_STEPS * 2; k++)
@@ -179,19 +166,11 @@ __device__ __forceinline__ void multiply_keys(float (&scores)[KEY_STEPS * 2][4],
       multiply_accumulate(scores[2 * k], query[h], key[0], key[1]);
       multiply_accumulate(scores[2 * k + 1], query[h], key[2], key[3]);
     }
-#endif
 }
 
 // sums [16, HEAD_SIZE] += weights · values
 __device__ __forceinline__ void add_values(float (&sums)[HEAD_STEPS * 2][4], const unsigned (&weights)[KEY_STEPS][4],
                                            bf16 *tile) {
-#if WGMMA
-  begin_products();
-#pragma unroll
-  for (int k = 0; k < KEY_STEPS; k++)
-    multiply_warpgroup<1>(sums, weights[k], describe_matrix(piece_of<KEYS>(tile, k * 16, 0), KEYS * 128, 1024), 1);
-  commit_products();
-#else
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int k = 0; k < KEY_STEPS; k++)
@@ -202,7 +181,6 @@ __device__ __forceinline__ void add_values(float (&sums)[HEAD_STEPS * 2][4], con
       multiply_accumulate(sums[2 * h], weights[k], value[0], value[1]);
       multiply_accumulate(sums[2 * h + 1], weights[k], value[2], value[3]);
     }
-#endif
 }
 
 extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_attention(
@@ -255,9 +233,6 @@ extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_atten
   // Keys and values of tile t are there when it returns, and those of the next under way, where no warp reads any more.
   const auto begin_tile = [&](int t) {
     copy_async_wait<0>();
-#if WGMMA
-    fence_shared();
-#endif
     __syncthreads();
     if (t + 1 >= tile_count) return;
     load_tile(keys_of((t + 1) % STAGES), keys, (t + 1) * KEYS, length);
@@ -271,40 +246,14 @@ extern "C" __global__ __launch_bounds__(WARPS * 32, MIN_BLOCKS) void flash_atten
     if ((t + 1) * KEYS > length || (CAUSAL && (t + 1) * KEYS > warp_query)) mask_scores(scores, t * KEYS, length, queries);
     softmax.add(scores, scale_log2);
   };
-#if PIPELINED
-  begin_tile(0);
-  multiply_keys(scores, query, keys_of(0));
-  wait_products<0>(scores);
-  weigh(0);
-  pack_weights(weights, scores);
-  for (int t = 1; t < tile_count; t++) {
-    begin_tile(t);
-    multiply_keys(scores, query, keys_of(t % STAGES));
-    add_values(sums, weights, values_of((t - 1) % STAGES));
-    wait_products<1>(scores);
-    weigh(t);
-    wait_products<0>(sums);
-    softmax.rescale(sums);
-    pack_weights(weights, scores);
-  }
-  add_values(sums, weights, values_of((tile_count - 1) % STAGES));
-  wait_products<0>(sums);
-#else
   for (int t = 0; t < tile_count; t++) {
     begin_tile(t);
     multiply_keys(scores, query, keys_of(t % STAGES));
-#if WGMMA
-    wait_products<0>(scores);
-#endif
     weigh(t);
     softmax.rescale(sums);
     pack_weights(weights, scores);
     add_values(sums, weights, values_of(t % STAGES));
-#if WGMMA
-    wait_products<0>(sums);
-#endif
   }
-#endif
   // What comes next is written where others may still read.
   __syncthreads();
 

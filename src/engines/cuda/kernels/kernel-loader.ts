@@ -21,7 +21,7 @@ export const kernelFiles = [
 ] as const
 export type KernelFile = (typeof kernelFiles)[number]
 
-const headerFiles = ['ptx.cuh', 'rows.cuh', 'wgmma.cuh'] as const
+const headerFiles = ['ptx.cuh', 'rows.cuh'] as const
 
 /** One compilation: a file with the shapes of a model filled in. */
 export interface KernelVariant {
@@ -29,13 +29,11 @@ export interface KernelVariant {
   readonly defines: Readonly<Record<string, number>>
   /** The oldest chip it runs on: 80 is sm_80. */
   readonly minArchitecture: number
-  /** It uses what only that chip has, and no later one: 90 is sm_90a. */
-  readonly onlyArchitecture?: number
 }
 
 /** What of KernelCompiler is needed; tests put another in its place. */
 export interface SourceCompiler {
-  targetFor(chip: { readonly major: number; readonly minor: number }, variant?: '' | 'a'): CompileTarget
+  targetFor(chip: { readonly major: number; readonly minor: number }): CompileTarget
   compile(request: CompileRequest): Promise<Uint8Array>
 }
 
@@ -66,7 +64,7 @@ export class KernelLoader {
     return module
   }
 
-  async #load({ file, defines, minArchitecture, onlyArchitecture }: KernelVariant): Promise<GpuModule> {
+  async #load({ file, defines, minArchitecture }: KernelVariant): Promise<GpuModule> {
     const chip = this.gpu.device.computeCapability
     if (chip.major * 10 + chip.minor < minArchitecture) {
       throw new EmbedError('GPU_UNAVAILABLE', {
@@ -75,7 +73,7 @@ export class KernelLoader {
       })
     }
     const source = await readKernelSource(file)
-    const target = this.#compiler.targetFor(chip, onlyArchitecture === undefined ? '' : 'a')
+    const target = this.#compiler.targetFor(chip)
     const image = await this.#compiler.compile({ source, defines, target })
     return new GpuModule(this.gpu, file, image, { overlapping: this.#overlapping })
   }

@@ -81,10 +81,10 @@ describe.skipIf(realNvrtc === undefined)('the kernels, compiled by NVRTC', () =>
     }
   })
 
-  it('sm_90a has every way to build attention', { timeout: 120_000 }, async () => {
+  it('every way to build attention compiles', { timeout: 120_000 }, async () => {
     for (const tuning of Object.values(attentionTunings)) {
       const options = { ...qwen4b, isCausal: true, rope: { epsilon: 1e-6 }, output: 'fp8', tuning } as const
-      const image = await compile(flashAttentionVariant(options), 'sm_90a')
+      const image = await compile(flashAttentionVariant(options), 'sm_90')
       expect(Buffer.from(image).toString('latin1')).toContain('.text.flash_attention')
     }
   })
