@@ -4,6 +4,8 @@ import { writeFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline as connect } from 'node:stream/promises'
 import { EmbedError, toReason } from '../errors.ts'
+import { findCudaLibrary } from '../hardware/machine/cuda-libraries.ts'
+import { GpuMonitor } from '../hardware/machine/gpu-monitor.ts'
 import { readMachine, sampleMachine } from '../tuning/measure/machine-state.ts'
 import { formatEngineProfile } from '../tuning/profiler/format-engine-profile.ts'
 import { formatTimes } from '../tuning/profiler/format-profile.ts'
@@ -116,6 +118,8 @@ async function profileWith(input: CommandInput) {
   const textsPerRequest = readCount(flags, 'texts-per-request', 1)
   const iterations = readCount(flags, 'iterations', 100)
   const clients = readCount(flags, 'clients', 1)
+  const nvmlPath = findCudaLibrary('libnvidia-ml', cudaSearch).found?.path
+  using gpuMonitor = new GpuMonitor({ nvmlPath, sampleMs: 0 })
   const line = createProgressLine(process.stderr)
   try {
     return await profileEngine(config, {
@@ -126,6 +130,7 @@ async function profileWith(input: CommandInput) {
       clients,
       ...(flags['kernels'] === false ? {} : { findCupti: () => findCupti(cudaSearch) }),
       apiCalls: flags['api'] === true,
+      readGpus: () => gpuMonitor.read(),
       measurePeak: () => measureGpu(input),
       signal,
       onProgress: (stage, done, of) => line.update(`${stage}: ${done} of ${of}`),

@@ -29,6 +29,7 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('profile --engine t
     await mkdir(at('libraries'))
     await mkdir(at('cupti'))
     await copyFile(compileNative('cuda'), at('libraries', 'libcuda.so.580.65.06'))
+    await copyFile(compileNative('nvml'), at('libraries', 'libnvidia-ml.so.1'))
     await copyFile(nvinfer, at('libraries', 'libnvinfer.so.10.6.0'))
     await copyFile(nvinfer, at('libraries', 'libnvonnxparser.so.10.6.0'))
     await copyFile(compileNative('cupti', { CUPTI_VERSION: 130_001 }), at('cupti', 'libcupti.so.13'))
@@ -97,6 +98,16 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('profile --engine t
     const kernels = times('swiglu')
     expect(Math.min(...kernels)).toBeLessThan(Math.max(...ends))
     expect(Math.max(...kernels)).toBeLessThan(Math.max(...ends) + 50_000)
+  })
+
+  it("has the driver's view beside the records' where the run is long enough for a sample", async () => {
+    const { code, stdout, stderr } = await profile(['--iterations', '3000', '--json', at('long.json')])
+    expect(code, stderr).toBe(0)
+    expect(stdout).toMatch(
+      /^driver, GPU-\S+: 93 % busy, 1755 MHz, 612 of 700 W, 64 °C, held back by power limit$/m,
+    )
+    const { gpuLoads } = JSON.parse(await readFile(at('long.json'), 'utf8')) as EngineProfile
+    expect(gpuLoads![0]).toMatchObject({ utilisation: 0.93, powerWatts: 612.345, usedBytes: 92 * 2 ** 30 })
   })
 
   it('tells what is in the way', async () => {

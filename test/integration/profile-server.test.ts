@@ -139,6 +139,35 @@ describe('POST /admin/profile', () => {
     expect(profile.host.durationMs).toBeLessThan(30_000)
   })
 
+  it('tells the log what is missing for an engine on a GPU, and the client that it cannot', async () => {
+    const lines: string[] = []
+    const missing = {
+      name: 'libcupti',
+      title: 'CUPTI',
+      found: undefined,
+      searched: ['/nowhere'],
+      fix: 'bring it',
+    } as const
+    await using running = await startArithmeticServer(
+      { apiKey: 'own-key', logLevel: 'warn' },
+      {
+        logStream: { write: (line) => void lines.push(line) },
+        plugin: (host) =>
+          createProfilePlugin({
+            host,
+            findCupti: () => Promise.resolve(missing),
+            signal: new AbortController().signal,
+          }),
+      },
+    )
+    Object.defineProperty(running.engine, 'info', { value: { ...running.engine.info, name: 'cuda' } })
+    for (const attempt of [1, 2]) {
+      const response = await post(running.url, { seconds: 0.1 })
+      expect(response.status, `attempt ${attempt}`).toBe(503)
+    }
+    expect(lines.filter((line) => line.includes('CUPTI was not found'))).toHaveLength(2)
+  })
+
   it('goes on over a reload', async () => {
     await using running = await start()
     const answer = post(running.url, { seconds: 0.6 })

@@ -35,7 +35,7 @@ describe.skipIf(!canCompile)('the monitor, over NVML from C', () => {
     expect(more).toEqual([])
   })
 
-  it('samples at most once a second', () => {
+  it('samples at most once a second, or as often as asked', () => {
     let nowMs = 0
     using monitor = new GpuMonitor({ nvmlPath, readJetson: noJetson, nowMs: () => nowMs })
     throttle(0x4)
@@ -45,6 +45,11 @@ describe.skipIf(!canCompile)('the monitor, over NVML from C', () => {
     expect(monitor.read()).toBe(first)
     nowMs = 1000
     expect(monitor.read()[0]!.throttleReasons).toEqual(['idle', 'thermal limit'])
+    using often = new GpuMonitor({ nvmlPath, sampleMs: 10, readJetson: noJetson, nowMs: () => nowMs })
+    often.read()
+    throttle(0x4)
+    nowMs += 10
+    expect(often.read()[0]!.throttleReasons).toEqual(['power limit'])
   })
 
   it('opens NVML once and closes it', () => {

@@ -1,4 +1,4 @@
-/** Samples of this machine's GPUs, taken when they are asked for and at most once a second. */
+/** Samples of this machine's GPUs, taken when they are asked for. */
 import { loadNvml, type Nvml } from '../ffi/nvml.ts'
 import { attempt, type GpuSample } from './gpu-sample.ts'
 import { readJetsonSample } from './jetson-sample.ts'
@@ -7,28 +7,30 @@ import { readNvmlSamples } from './nvml-sample.ts'
 export interface GpuMonitorOptions {
   /** Of libnvidia-ml; absent: none was found. */
   readonly nvmlPath: string | undefined
+  /** A sample that is younger than this is told again. Default 1000: a scrape and a dashboard share it. */
+  readonly sampleMs?: number
   readonly readJetson?: () => GpuSample | undefined
   /** A monotonic clock. */
   readonly nowMs?: () => number
 }
 
-/** Several readers, a scrape and a dashboard, share a sample. */
-const sampleMs = 1000
-
 export class GpuMonitor implements Disposable {
   #nvml: Nvml | undefined
   readonly #readJetson: () => GpuSample | undefined
   readonly #nowMs: () => number
+  readonly #sampleMs: number
   #samples: readonly GpuSample[] = []
   #sampledMs = Number.NEGATIVE_INFINITY
 
   constructor({
     nvmlPath,
+    sampleMs = 1000,
     readJetson = readJetsonSample,
     nowMs = () => performance.now(),
   }: GpuMonitorOptions) {
     this.#readJetson = readJetson
     this.#nowMs = nowMs
+    this.#sampleMs = sampleMs
     this.#nvml = attempt(() => {
       if (nvmlPath === undefined) return undefined
       const nvml = loadNvml(nvmlPath)
@@ -40,7 +42,7 @@ export class GpuMonitor implements Disposable {
   /** Empty on a machine without a GPU that tells of itself. */
   read(): readonly GpuSample[] {
     const nowMs = this.#nowMs()
-    if (nowMs - this.#sampledMs >= sampleMs) {
+    if (nowMs - this.#sampledMs >= this.#sampleMs) {
       this.#samples = this.#sample()
       this.#sampledMs = nowMs
     }

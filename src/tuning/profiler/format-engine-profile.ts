@@ -6,6 +6,7 @@ import {
   formatTimes,
   alignColumns,
 } from './format-profile.ts'
+import { formatGpuLoad } from './gpu-load.ts'
 import type { GpuProfile } from './gpu-profile.ts'
 import type { HostProfile } from './host-profile.ts'
 import type { NodeProfile } from './node-summary.ts'
@@ -29,6 +30,7 @@ export function formatEngineProfile(profile: EngineProfile, { maxRows = 15 }: Fo
     '',
     ...formatHost(host),
     ...(gpu === undefined ? [] : ['', ...formatGpu(gpu, maxRows)]),
+    ...(profile.gpuLoads ?? []).map(formatGpuLoad),
     ...(profile.products === undefined ? [] : ['', formatProductRate(profile.products)]),
     ...(nodes === undefined ? [] : ['', ...formatNodes(nodes, maxRows)]),
     '',

@@ -4,11 +4,13 @@ import type { EngineInfo } from '../../engines/engine.ts'
 import { EmbedError } from '../../errors.ts'
 import { ActivityRecorder } from '../../hardware/gpu/activity-recorder.ts'
 import type { CudaLibrary } from '../../hardware/machine/cuda-libraries.ts'
+import type { GpuSample } from '../../hardware/machine/gpu-sample.ts'
 import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
 import { type StartOptions, startPipeline } from '../../serving/pipeline/start-pipeline.ts'
 import type { MachinePeak } from '../limits/speed-of-light.ts'
 import type { CountTokens, Workload } from '../measure/workload.ts'
 import { type Assessment, assessProfile } from './assess-profile.ts'
+import { type GpuLoad, GpuLoadRecorder } from './gpu-load.ts'
 import type { GpuProfile } from './gpu-profile.ts'
 import { type HostProfile, summariseHost } from './host-profile.ts'
 import { HostRecorder, type HostRecording } from './host-recorder.ts'
@@ -25,6 +27,8 @@ export interface EngineProfile extends Assessment {
   readonly host: HostProfile
   /** Of a GPU's engine. */
   readonly gpu?: GpuProfile
+  /** What the driver says of the machine's GPUs meanwhile. */
+  readonly gpuLoads?: readonly GpuLoad[]
   /** What its products with the weights reached. */
   readonly products?: ProductRate
   /** Of a CPU's engine, measured on an engine of its own after the rest. */
@@ -44,6 +48,8 @@ export interface ProfileOptions {
   readonly apiCalls?: boolean
   /** What the GPU can do at most; asked for when its engine has stopped, since it takes memory. Absent: no limit is told. */
   readonly measurePeak?: () => Promise<MachinePeak>
+  /** Fresh samples, asked for several times a second while a GPU's engine is recorded. */
+  readonly readGpus?: () => readonly GpuSample[]
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (stage: 'start' | 'warm up' | 'record' | 'nodes', done: number, of: number) => void
 }
@@ -61,7 +67,7 @@ export interface Profiled {
  * PROFILER_BUSY, PROFILING_NOT_PERMITTED */
 export async function profileEngine(config: PipelineConfig, options: ProfileOptions): Promise<Profiled> {
   const { clients = 1 } = options
-  const { engine, spec, workload, recording, activity, notes } = await recordEngine(config, options)
+  const { engine, spec, workload, recording, activity, gpuLoads, notes } = await recordEngine(config, options)
   const { precision } = engine
   const host = summariseHost(recording)
   const gpu = activity === undefined ? undefined : summariseRecorded(activity, recording)
@@ -77,6 +83,7 @@ export async function profileEngine(config: PipelineConfig, options: ProfileOpti
       clients,
       host,
       ...(gpu === undefined ? {} : { gpu }),
+      ...(gpuLoads.length === 0 ? {} : { gpuLoads }),
       ...(products === undefined ? {} : { products }),
       ...(nodes === undefined ? {} : { nodes }),
       ...assessProfile({ precision, clients, host, gpu, nodes }),
@@ -117,13 +124,19 @@ async function recordEngine(config: PipelineConfig, options: ProfileOptions) {
   }
   const workload = await options.makeWorkload(toCounter(owned))
   await warmUp(owned, workload, options)
+  const { readGpus } = options
+  using loads = isOnGpu(engine) && readGpus !== undefined ? new GpuLoadRecorder(readGpus) : undefined
+  let gpuLoads: readonly GpuLoad[] = []
   const { recording, activity } = await recordWork({
     isOurs: ({ source }) => source === owned,
     recorder: isOnGpu(engine) ? recorder : undefined,
     apiCalls: options.apiCalls,
-    run: () => runRequests(owned, workload, options.iterations, options, 'record'),
+    run: async () => {
+      await runRequests(owned, workload, options.iterations, options, 'record')
+      gpuLoads = loads?.stop() ?? []
+    },
   })
-  return { engine, spec: owned.spec, workload, recording, activity, notes: startup.notes }
+  return { engine, spec: owned.spec, workload, recording, activity, gpuLoads, notes: startup.notes }
 }
 
 /** The same requests one after the other on an engine that measures its nodes. */
