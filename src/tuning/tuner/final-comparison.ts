@@ -1,7 +1,7 @@
 /** Baseline, untuned default and winner in turn, so that the figures of the report belong together. */
 import { median } from '../measure/percentile.ts'
 import { meanLogRatio } from './experiment.ts'
-import type { FinalComparison, Interval } from './journal.ts'
+import type { FinalComparison, Interval, LossToUntuned } from './journal.ts'
 import { predictRound } from './predict-round.ts'
 import { type Side, type Slice, toSlice } from './side.ts'
 import { signedRankInterval } from './signed-rank.ts'
@@ -36,12 +36,8 @@ export async function compareAtEnd(
     winner,
   }
   const slices = await measureInTurn(sides, options)
-  const loss =
-    slices.untuned === undefined
-      ? undefined
-      : toInterval(slices.winner!.map((slice, i) => meanLogRatio(slice, slices.untuned![i]!)))
-  const isSlower = loss !== undefined && (loss.high < 1 || loss.ratio < doubt)
-  const quality = isSlower ? await untunedSide!.assess() : undefined
+  const loss = slices.untuned === undefined ? undefined : findLoss(slices.winner!, slices.untuned)
+  const quality = loss === undefined ? undefined : await untunedSide!.assess()
   const chosen = quality?.passed === true ? 'untuned' : 'winner'
   const best = slices[chosen]!
   const scenarios = Object.keys(best[0]!.scenarios)
@@ -64,6 +60,15 @@ export async function compareAtEnd(
     rounds: options.rounds,
     ...(chosen === 'untuned' ? { instead: { lossToUntuned: loss!, quality: quality! } } : {}),
   }
+}
+
+/** Over all numbers of clients, or of one: who gains with four must not lose with sixteen. */
+function findLoss(winner: readonly Slice[], untuned: readonly Slice[]): LossToUntuned | undefined {
+  const overall = toInterval(winner.map((slice, i) => meanLogRatio(slice, untuned[i]!)))
+  if (overall.high < 1 || overall.ratio < doubt) return overall
+  return Object.keys(winner[0]!.scenarios)
+    .map((scenario) => ({ ...compareRates(winner, untuned, scenario), scenario }))
+    .find(({ high, ratio }) => high < 1 && ratio < doubt)
 }
 
 async function measureInTurn(

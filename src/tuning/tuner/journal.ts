@@ -88,13 +88,18 @@ export interface FinalComparison {
   readonly expected: Readonly<Record<string, { readonly low: number; readonly high: number }>>
   readonly rounds: number
   /** Set when the untuned default was faster than what the search had found, and was taken instead. */
-  readonly instead?: { readonly lossToUntuned: Interval; readonly quality: SideQuality }
+  readonly instead?: { readonly lossToUntuned: LossToUntuned; readonly quality: SideQuality }
 }
 
 export interface Interval {
   readonly ratio: number
   readonly low: number
   readonly high: number
+}
+
+export interface LossToUntuned extends Interval {
+  /** The one that it was in; absent: over all. */
+  readonly scenario?: string
 }
 
 export class Journal implements AsyncDisposable {

@@ -79,8 +79,9 @@ export function buildReport(story: TuningStory, targets: readonly Target[]): Blo
 
 function describeInstead({ end }: TuningStory): Block[] {
   if (end.final.instead === undefined) return []
-  const { ratio, low, high } = end.final.instead.lossToUntuned
-  const text = `What the search had found gave ${ratio.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)}) times the texts/s of the untuned default, so the default was taken: the search had too little time, or the machine was too noisy.`
+  const { ratio, low, high, scenario } = end.final.instead.lossToUntuned
+  const where = scenario === undefined ? '' : ` with ${scenario}`
+  const text = `What the search had found gave ${ratio.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)}) times the texts/s of the untuned default${where}, so the default was taken: the search had too little time, or the machine was too noisy.`
   return [{ kind: 'text', text }]
 }
 

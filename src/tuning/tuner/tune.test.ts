@@ -444,6 +444,26 @@ describe('the end of a run', () => {
     expect(entries.at(-1)).toMatchObject({ kind: 'end', incumbentId: 'untuned' })
   })
 
+  it('takes it where one number of clients loses what others gain', async () => {
+    const { result } = await run(
+      {
+        speed: () => 100,
+        factor: (settings, scenario) =>
+          settings.engine === undefined
+            ? 1
+            : scenario === '16 clients'
+              ? 0.85
+              : scenario === '4 clients'
+                ? 1.2
+                : 1,
+        noise: 0.01,
+      },
+      { maxTrials: 0, finalRounds: 12 },
+    )
+    expect(result.incumbentId).toBe('untuned')
+    expect(result.final.instead!.lossToUntuned).toMatchObject({ scenario: '16 clients' })
+  })
+
   it('takes it in doubt, too: what was found has to prove itself', async () => {
     const ends = []
     for (let seed = 0; seed < 12; seed++) {
