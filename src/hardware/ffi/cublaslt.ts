@@ -2,7 +2,7 @@
  * scales since 12.9. Needs a current CUDA context. */
 import { EmbedError } from '../../errors.ts'
 import type { Call, CudaStream, DevicePointer } from './cuda.ts'
-import { declareEnum, declareHandle, loadLibrary, type Out, type Pointer } from './library.ts'
+import { declareEnum, declareHandle, loadLibrary, type Out, type Pointer, oncePerPath } from './library.ts'
 
 export type CublasLtHandle = Pointer<'cublasLtHandle_t'>
 export type MatmulDesc = Pointer<'cublasLtMatmulDesc_t'>
@@ -51,18 +51,9 @@ declareHandle('cublasLtMatmulPreference_t', 'cudaStream_t')
 
 export type Cublaslt = ReturnType<typeof declareCublaslt>
 
-const loaded = new Map<string, Cublaslt>()
-
 /** The function table of `libcublasLt` at `path`. A call whose status is not CUBLAS_STATUS_SUCCESS throws CUBLAS_STATUS.
  * @throws {Error} the loader's words when the library cannot be opened or is too old */
-export function loadCublaslt(path: string): Cublaslt {
-  let cublaslt = loaded.get(path)
-  if (cublaslt === undefined) {
-    cublaslt = declareCublaslt(path)
-    loaded.set(path, cublaslt)
-  }
-  return cublaslt
-}
+export const loadCublaslt: (path: string) => Cublaslt = oncePerPath(declareCublaslt)
 
 function declareCublaslt(path: string) {
   const library = loadLibrary(path)

@@ -11,6 +11,7 @@ import {
   type NativeFunction,
   type Out,
   type Pointer,
+  oncePerPath,
 } from './library.ts'
 
 export type CudaDevice = number & { readonly __device: 'CUdevice' }
@@ -78,18 +79,9 @@ export type Call<Args extends readonly unknown[], Result = void> = (...args: Arg
 
 export type Cuda = ReturnType<typeof declareCuda>
 
-const loaded = new Map<string, Cuda>()
-
 /** The function table of `libcuda` at `path`. A call whose CUresult is not CUDA_SUCCESS throws CUDA_STATUS.
  * @throws {Error} the loader's words when the library cannot be opened or is too old */
-export function loadCuda(path: string): Cuda {
-  let cuda = loaded.get(path)
-  if (cuda === undefined) {
-    cuda = declareCuda(path)
-    loaded.set(path, cuda)
-  }
-  return cuda
-}
+export const loadCuda: (path: string) => Cuda = oncePerPath(declareCuda)
 
 function declareCuda(path: string) {
   const library = loadLibrary(path)

@@ -7,6 +7,7 @@ import {
   type NativeFunction,
   type Out,
   type Pointer,
+  oncePerPath,
 } from './library.ts'
 
 export type CuptiSubscriber = Pointer<'CUpti_SubscriberHandle'>
@@ -60,19 +61,10 @@ export const subscriberPrototype =
 
 export type Cupti = ReturnType<typeof declareCupti>
 
-const loaded = new Map<string, Cupti>()
-
 /** The function table of `libcupti` at `path`. A call that fails throws CUPTI_STATUS, PROFILING_NOT_PERMITTED or
  * PROFILER_BUSY.
  * @throws {Error} the loader's words when the library cannot be opened */
-export function loadCupti(path: string): Cupti {
-  let cupti = loaded.get(path)
-  if (cupti === undefined) {
-    cupti = declareCupti(path)
-    loaded.set(path, cupti)
-  }
-  return cupti
-}
+export const loadCupti: (path: string) => Cupti = oncePerPath(declareCupti)
 
 function declareCupti(path: string) {
   const library = loadLibrary(path)

@@ -58,6 +58,21 @@ export function loadLibrary(path: string): NativeLibrary {
   }
 }
 
+/** A function table that is made at the first call for a path and kept; a failure is not.
+ * @param declare told how many tables there are already, for names that must differ */
+export function oncePerPath<Table>(
+  declare: (path: string, earlierCount: number) => Table,
+): (path: string) => Table {
+  const tables = new Map<string, Table>()
+  return (path) => {
+    const known = tables.get(path)
+    if (known !== undefined) return known
+    const table = declare(path, tables.size)
+    tables.set(path, table)
+    return table
+  }
+}
+
 /** Declares the function that a pointer leads to, such as an entry of a function table. */
 export function declareAt<Args extends readonly unknown[], Raw, Result>(
   pointer: Pointer<string>,

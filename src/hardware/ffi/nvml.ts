@@ -8,6 +8,7 @@ import {
   type NativeFunction,
   type Out,
   type Pointer,
+  oncePerPath,
 } from './library.ts'
 
 export type NvmlDevice = Pointer<'nvmlDevice_t'>
@@ -56,18 +57,9 @@ declareStruct('nvmlUtilization_t', { gpu: 'unsigned int', memory: 'unsigned int'
 
 export type Nvml = ReturnType<typeof declareNvml>
 
-const loaded = new Map<string, Nvml>()
-
 /** The function table of `libnvidia-ml` at `path`. A call that fails throws NVML_STATUS.
  * @throws {Error} the loader's words when the library cannot be opened */
-export function loadNvml(path: string): Nvml {
-  let nvml = loaded.get(path)
-  if (nvml === undefined) {
-    nvml = declareNvml(path)
-    loaded.set(path, nvml)
-  }
-  return nvml
-}
+export const loadNvml: (path: string) => Nvml = oncePerPath(declareNvml)
 
 function declareNvml(path: string) {
   const library = loadLibrary(path)

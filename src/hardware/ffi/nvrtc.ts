@@ -9,6 +9,7 @@ import {
   type NativeFunction,
   type Out,
   type Pointer,
+  oncePerPath,
 } from './library.ts'
 
 export type NvrtcProgram = Pointer<'nvrtcProgram'>
@@ -21,19 +22,12 @@ declareHandle('nvrtcProgram')
 
 export type Nvrtc = ReturnType<typeof declareNvrtc>
 
-const loaded = new Map<string, Nvrtc>()
-
 /** The function table of `libnvrtc` at `path`. A call that fails throws NVRTC_STATUS.
  * @throws {Error} the loader's words when the library cannot be opened */
-export function loadNvrtc(path: string): Nvrtc {
-  let nvrtc = loaded.get(path)
-  if (nvrtc === undefined) {
-    loadBuiltins(dirname(path))
-    nvrtc = declareNvrtc(path)
-    loaded.set(path, nvrtc)
-  }
-  return nvrtc
-}
+export const loadNvrtc: (path: string) => Nvrtc = oncePerPath((path) => {
+  loadBuiltins(dirname(path))
+  return declareNvrtc(path)
+})
 
 /** NVRTC opens libnvrtc-builtins by its bare name, which pip's folders are not searched for: unless it is open already. */
 function loadBuiltins(folder: string): void {

@@ -10,6 +10,7 @@ import {
   type Out,
   type Pointer,
   readPointer,
+  oncePerPath,
 } from './library.ts'
 
 export type OrtEnv = Pointer<'OrtEnv'>
@@ -48,18 +49,9 @@ declareStruct('OrtApiBase', { GetApi: 'void *', GetVersionString: 'void *' })
 
 export type Onnxruntime = ReturnType<typeof declareOnnxruntime>
 
-const loaded = new Map<string, Onnxruntime>()
-
 /** The function table of `libonnxruntime` at `path`. A call that gives a status throws ONNXRUNTIME_STATUS.
  * @throws {Error} the loader's words when the library cannot be opened or is too old */
-export function loadOnnxruntime(path: string): Onnxruntime {
-  let api = loaded.get(path)
-  if (api === undefined) {
-    api = declareOnnxruntime(path)
-    loaded.set(path, api)
-  }
-  return api
-}
+export const loadOnnxruntime: (path: string) => Onnxruntime = oncePerPath(declareOnnxruntime)
 
 function declareOnnxruntime(path: string) {
   const OrtGetApiBase = loadLibrary(path).declare<[], Pointer<'OrtApiBase'>>('OrtApiBase *OrtGetApiBase()')

@@ -9,6 +9,7 @@ import {
   type NativeFunction,
   type Out,
   type Pointer,
+  oncePerPath,
 } from './library.ts'
 
 export type OvCore = Pointer<'ov_core_t'>
@@ -74,18 +75,9 @@ declareStruct('ov_profiling_info_list_t', { profiling_infos: 'void *', size: 'si
 
 export type Openvino = ReturnType<typeof declareOpenvino>
 
-const loaded = new Map<string, Openvino>()
-
 /** The function table of `libopenvino_c` at `path`. A call whose status is not OK throws OPENVINO_STATUS.
  * @throws {Error} the loader's words when the library cannot be opened */
-export function loadOpenvino(path: string): Openvino {
-  let api = loaded.get(path)
-  if (api === undefined) {
-    api = declareOpenvino(path, loaded.size)
-    loaded.set(path, api)
-  }
-  return api
-}
+export const loadOpenvino: (path: string) => Openvino = oncePerPath(declareOpenvino)
 
 function declareOpenvino(path: string, generation: number) {
   const library = loadLibrary(path)
