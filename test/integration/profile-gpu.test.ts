@@ -8,6 +8,7 @@ import { normalizeRows } from '../../src/engines/vectors.ts'
 import type { EngineProfile } from '../../src/tuning/profiler/profile-engine.ts'
 import type { TraceEvent } from '../../src/tuning/profiler/trace.ts'
 import { canCompile, compileNative } from '../fakes/native-library.ts'
+import { writeNvidiaLibraries } from '../fakes/nvidia-libraries.ts'
 import { textVector } from '../fakes/tensorrt.ts'
 import { mainFile } from '../fixtures/serve-process.ts'
 import { readTinyGolden, tinyHiddenSize, writeTinyBert } from '../fixtures/tiny-model.ts'
@@ -25,13 +26,9 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('profile --engine t
       return { text, vector: Buffer.from(vector.buffer).toString('base64') }
     })
     await writeFile(at('tiny-bert', 'golden.json'), JSON.stringify({ madeBy: 'this test', items }))
-    const nvinfer = compileNative('nvinfer', { TENSORRT_VERSION: 100_600 })
-    await mkdir(at('libraries'))
-    await mkdir(at('cupti'))
-    await copyFile(compileNative('cuda'), at('libraries', 'libcuda.so.580.65.06'))
+    await writeNvidiaLibraries(at('libraries'))
     await copyFile(compileNative('nvml'), at('libraries', 'libnvidia-ml.so.1'))
-    await copyFile(nvinfer, at('libraries', 'libnvinfer.so.10.6.0'))
-    await copyFile(nvinfer, at('libraries', 'libnvonnxparser.so.10.6.0'))
+    await mkdir(at('cupti'))
     await copyFile(compileNative('cupti', { CUPTI_VERSION: 130_001 }), at('cupti', 'libcupti.so.13'))
   })
   afterAll(() => rm(root, { recursive: true }))

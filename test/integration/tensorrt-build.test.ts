@@ -1,11 +1,12 @@
 /** build, verify-precision and engines as a user runs them, on a driver and a TensorRT written in C. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { canCompile, compileNative } from '../fakes/native-library.ts'
+import { canCompile } from '../fakes/native-library.ts'
+import { writeNvidiaLibraries } from '../fakes/nvidia-libraries.ts'
 import { writeTinyBert } from '../fixtures/tiny-model.ts'
 
 const main = fileURLToPath(new URL('../../dist/cli/bin.cjs', import.meta.url))
@@ -56,14 +57,7 @@ afterAll(() => rm(root, { recursive: true }))
 
 // A program is started some forty times.
 describe.skipIf(!canCompile || process.platform !== 'linux')('build', { timeout: 90_000 }, () => {
-  beforeAll(async () => {
-    const folder = join(root, 'libraries')
-    const nvinfer = compileNative('nvinfer', { TENSORRT_VERSION: 100_600 })
-    await mkdir(folder)
-    await copyFile(compileNative('cuda'), join(folder, 'libcuda.so.580.65.06'))
-    await copyFile(nvinfer, join(folder, 'libnvinfer.so.10.6.0'))
-    await copyFile(nvinfer, join(folder, 'libnvonnxparser.so.10.6.0'))
-  })
+  beforeAll(() => writeNvidiaLibraries(join(root, 'libraries')))
 
   it('tells what it would do, does it, and finds it done', async () => {
     const env = environment('first')

@@ -1,11 +1,12 @@
 /** serve --engine tensorrt as a user runs it, on a driver and a TensorRT written in C: from a folder to vectors over HTTP. */
 import { execFile } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { normalizeRows } from '../../src/engines/vectors.ts'
-import { canCompile, compileNative } from '../fakes/native-library.ts'
+import { canCompile } from '../fakes/native-library.ts'
+import { writeNvidiaLibraries } from '../fakes/nvidia-libraries.ts'
 import { textVector } from '../fakes/tensorrt.ts'
 import { mainFile, startServe } from '../fixtures/serve-process.ts'
 import { readTinyGolden, tinyHiddenSize, writeTinyBert } from '../fixtures/tiny-model.ts'
@@ -54,14 +55,7 @@ async function writeGolden(scale: number): Promise<void> {
 }
 
 describe.skipIf(!canCompile || process.platform !== 'linux')('serve --engine tensorrt', () => {
-  beforeAll(async () => {
-    const folder = join(root, 'libraries')
-    const nvinfer = compileNative('nvinfer', { TENSORRT_VERSION: 100_600 })
-    await mkdir(folder)
-    await copyFile(compileNative('cuda'), join(folder, 'libcuda.so.580.65.06'))
-    await copyFile(nvinfer, join(folder, 'libnvinfer.so.10.6.0'))
-    await copyFile(nvinfer, join(folder, 'libnvonnxparser.so.10.6.0'))
-  })
+  beforeAll(() => writeNvidiaLibraries(join(root, 'libraries')))
 
   it('refuses without a plan, with the command that builds it, and builds nothing', async () => {
     await writeGolden(1)

@@ -1,6 +1,6 @@
 /** tune on a driver and a TensorRT written in C: every stage of the GPU through the real program and its real processes. */
 import { execFile } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -12,7 +12,8 @@ import { makeQualityTexts } from '../../src/tuning/quality/quality-texts.ts'
 import { loadReferenceVectors } from '../../src/tuning/quality/reference-vectors.ts'
 import { type ExperimentEntry, readJournal } from '../../src/tuning/tuner/journal.ts'
 import { readTunedFile } from '../../src/tuning/tuner/tuned-config.ts'
-import { canCompile, compileNative } from '../fakes/native-library.ts'
+import { canCompile } from '../fakes/native-library.ts'
+import { writeNvidiaLibraries } from '../fakes/nvidia-libraries.ts'
 import { textVector } from '../fakes/tensorrt.ts'
 import { mainFile } from '../fixtures/serve-process.ts'
 import { readTinyGolden, tinyHiddenSize, writeTinyBert } from '../fixtures/tiny-model.ts'
@@ -74,14 +75,7 @@ function tune(output: string, more: readonly string[]): Promise<{ code: unknown;
 }
 
 describe.skipIf(!canCompile || process.platform !== 'linux')('tune --engines tensorrt', () => {
-  beforeAll(async () => {
-    const folder = join(root, 'libraries')
-    const nvinfer = compileNative('nvinfer', { TENSORRT_VERSION: 100_600 })
-    await mkdir(folder)
-    await copyFile(compileNative('cuda'), join(folder, 'libcuda.so.580.65.06'))
-    await copyFile(nvinfer, join(folder, 'libnvinfer.so.10.6.0'))
-    await copyFile(nvinfer, join(folder, 'libnvonnxparser.so.10.6.0'))
-  })
+  beforeAll(() => writeNvidiaLibraries(join(root, 'libraries')))
 
   it('builds a plan for each candidate that needs one, says why others do not start, and goes on', async () => {
     const output = join(root, 'tuned')
