@@ -10,7 +10,7 @@ import { loadFlashAttention } from './kernels/flash-attention.ts'
 import { loadGelu } from './kernels/gelu.ts'
 import { bertAttention } from './kernels/kernel-set.ts'
 import { loadPooling } from './kernels/pooling.ts'
-import { loadQuantizeRows } from './kernels/quantize-rows.ts'
+import { loadAttendedQuantizer } from './kernels/quantize-rows.ts'
 import { loadResidualLayernorm } from './kernels/residual-layernorm.ts'
 import type { LinearCall, LinearInput } from './linear-layers.ts'
 import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
@@ -45,15 +45,8 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
   const embedding = await loadEmbedding(loader, { ...ofHidden, layernorm: { epsilon } })
   const heads = { heads: headCount, kvHeads: headCount, headSize }
   const attention = await loadFlashAttention(loader, bertAttention(heads, precision))
-  // With a scale that is given, attention writes what the product reads; a scale a row is known when all heads are done.
+  const quantizer = await loadAttendedQuantizer(loader, precision, attentionSize)
   const isRowwise = precision === 'fp8-rowwise'
-  const quantizer = isRowwise
-    ? await loadQuantizeRows(loader, {
-        rowSize: attentionSize,
-        output: precision,
-        source: 'bf16',
-      })
-    : undefined
   const layernorm = await loadResidualLayernorm(loader, { ...ofHidden, epsilon })
   const gelu = await loadGelu(loader, {
     rowSize: intermediateSize,
@@ -105,7 +98,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
 
   const all = (rows: number): RemainingRows => ({
     rows,
-    hidden: hidden,
+    hidden,
     attended: isRowwise ? attended : layers[0]!.denseInput.values,
   })
   const pooled = await loadPooledRows(context, activations, {
@@ -176,7 +169,7 @@ export async function loadBert(shape: EncoderShape, context: ForwardContext): Pr
         rows,
         ids,
         word,
-        hidden: hidden,
+        hidden,
         layernorm: { ...layernormOf, positions },
         ...toRowOutput(first.qkvInput),
       })

@@ -16,7 +16,7 @@ import { loadFlashAttention } from './kernels/flash-attention.ts'
 import { qwen3Attention } from './kernels/kernel-set.ts'
 import { loadPooling } from './kernels/pooling.ts'
 import { loadQkNormRope, makeRotation } from './kernels/qk-norm-rope.ts'
-import { loadQuantizeRows } from './kernels/quantize-rows.ts'
+import { loadAttendedQuantizer } from './kernels/quantize-rows.ts'
 import { loadResidualRmsnorm } from './kernels/residual-rmsnorm.ts'
 import { type LayerProducts, loadFewRowsProducts, loadManyRowsProducts } from './layer-products.ts'
 import { loadPooledRows, pooledTokenOf, type RemainingRows } from './pooled-rows.ts'
@@ -56,15 +56,8 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   })
   const rope = await loadQkNormRope(loader, { ...heads, norm: { epsilon }, keysOnly: true })
   const attention = await loadFlashAttention(loader, qwen3Attention({ ...heads, epsilon }, precision))
-  // With a scale that is given, attention writes what the product reads; a scale a row is known when all heads are done.
+  const quantizer = await loadAttendedQuantizer(loader, precision, attentionSize)
   const isRowwise = precision === 'fp8-rowwise'
-  const quantizer = isRowwise
-    ? await loadQuantizeRows(loader, {
-        rowSize: attentionSize,
-        output: precision,
-        source: 'bf16',
-      })
-    : undefined
   const many = await loadManyRowsProducts(loader, linear, { intermediateSize, precision })
   const few = context.fewRowsProducts
     ? await loadFewRowsProducts(loader, many, { ...heads, hiddenSize, intermediateSize, epsilon, precision })

@@ -1,5 +1,6 @@
 import type { DevicePointer } from '../../../hardware/ffi/cuda.ts'
 import { KernelArguments } from '../../../hardware/gpu/kernel-arguments.ts'
+import type { MatmulPrecision } from '../../../hardware/gpu/matmul.ts'
 import type { GpuStream } from '../../../hardware/gpu/stream.ts'
 import type { KernelLoader, KernelVariant } from './kernel-loader.ts'
 import { noPointer, type RowOutput, type RowShape, rowVariant, threadsOfRow } from './rows.ts'
@@ -37,6 +38,17 @@ export interface QuantizeRows {
 
 export function quantizeRowsVariant(options: QuantizeRowsOptions): KernelVariant {
   return rowVariant('quantize_rows', options, { SOURCE: quantizeSources.indexOf(options.source) })
+}
+
+/** Of what attention made, for the product that reads it: with a scale that is given, attention writes that itself; a scale a row
+ * is known when all heads are done. @returns undefined where nothing is left to do */
+export async function loadAttendedQuantizer(
+  loader: KernelLoader,
+  output: MatmulPrecision,
+  attentionSize: number,
+): Promise<QuantizeRows | undefined> {
+  if (output !== 'fp8-rowwise') return undefined
+  return loadQuantizeRows(loader, { rowSize: attentionSize, output, source: 'bf16' })
 }
 
 export async function loadQuantizeRows(
