@@ -1,5 +1,4 @@
 /** bench: latency and throughput of this machine or of any server, and what changed since. */
-import { readFileSync } from 'node:fs'
 import { EmbedError } from '../errors.ts'
 import { loadModelSpec } from '../model/spec.ts'
 import { pullModel } from '../model/pull.ts'
@@ -12,13 +11,14 @@ import { formatBench, formatComparisons } from '../tuning/measure/format-bench.t
 import { createHttpTarget } from '../tuning/measure/http-target.ts'
 import { createInProcessTarget } from '../tuning/measure/in-process-target.ts'
 import type { LoadTarget } from '../tuning/measure/target.ts'
-import type { CountTokens } from '../tuning/measure/workload.ts'
+import { type CountTokens, createTokenCounter } from '../tuning/measure/workload.ts'
 import { makeScenarios, readLoads } from './bench-scenarios.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command, CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
 import { readNumberFlag } from './number-flag.ts'
 import { createProgressLine } from './progress-bar.ts'
+import { packageVersion } from './tuned-key.ts'
 
 export const benchCommand: Command = {
   name: 'bench',
@@ -145,14 +145,14 @@ async function measure(input: CommandInput) {
       for (const note of startup.notes) process.stderr.write(`${note}\n`)
       const { name, precision } = pipeline.engine.info
       targets.push(createInProcessTarget(`in process, ${name} ${precision}`, pipeline))
-      countTokens = toCounter(pipeline.tokenizer, pipeline.spec.maxTokens)
+      countTokens = createTokenCounter(pipeline.tokenizer, pipeline.spec.maxTokens)
     } else {
       const { offline, revision, hfToken: token, hfEndpoint: endpoint } = config
       const model = await pullModel(config.model, { cacheDir, offline, revision, token, endpoint, signal })
       const spec = await loadModelSpec(model.folder, { id: model.id, cacheDir })
       const tokenizer = await createTokenizer({ tokenizerPath: spec.files.tokenizer, workerCount: 0 })
       resources.push(tokenizer)
-      countTokens = toCounter(tokenizer, spec.maxTokens)
+      countTokens = createTokenCounter(tokenizer, spec.maxTokens)
     }
     return await runBench({
       targets,
@@ -170,14 +170,3 @@ async function measure(input: CommandInput) {
     for (const resource of [...targets, ...resources]) await resource[Symbol.asyncDispose]()
   }
 }
-
-function toCounter(tokenizer: Awaited<ReturnType<typeof createTokenizer>>, maxTokens: number): CountTokens {
-  return async (texts) => {
-    const encoded = await tokenizer.encode(texts, { maxTokens, truncation: 'right' })
-    return encoded.map(({ ids }) => ids.length)
-  }
-}
-
-const packageVersion = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version

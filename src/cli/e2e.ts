@@ -7,9 +7,8 @@ import type { EmbeddingPipeline } from '../serving/pipeline/embedding-pipeline.t
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
 import { type Scenario, runBench } from '../tuning/measure/bench.ts'
 import { createInProcessTarget } from '../tuning/measure/in-process-target.ts'
-import { makeMixedWorkload } from '../tuning/measure/workload.ts'
-import { assessPipeline } from '../tuning/quality/assess-pipeline.ts'
-import { defaultQualityLimits, judgeQuality } from '../tuning/quality/judge-quality.ts'
+import { makeMixedWorkload, createTokenCounter } from '../tuning/measure/workload.ts'
+import { judgePipeline } from '../tuning/quality/assess-pipeline.ts'
 import { makeQualityTexts } from '../tuning/quality/quality-texts.ts'
 import { type Acceptance, buildAcceptanceReport, judgeAcceptance } from '../tuning/tuner/acceptance.ts'
 import { renderHtml, renderMarkdown } from '../tuning/tuner/render-report.ts'
@@ -103,9 +102,7 @@ export const e2eCommand: Command = {
 
 async function measure(input: CommandInput, pipeline: EmbeddingPipeline, clients: readonly number[]) {
   const { flags, signal, config } = input
-  const { maxTokens } = pipeline.spec
-  const countTokens = async (texts: readonly string[]): Promise<number[]> =>
-    (await pipeline.tokenizer.encode(texts, { maxTokens, truncation: 'right' })).map(({ ids }) => ids.length)
+  const countTokens = createTokenCounter(pipeline.tokenizer, pipeline.spec.maxTokens)
   const single = await makeMixedWorkload({ countTokens })
   const lists = await makeMixedWorkload({ countTokens, textsPerRequest: 32 })
   const scenarios: Scenario[] = [
@@ -139,7 +136,7 @@ async function assess(input: CommandInput, pipeline: EmbeddingPipeline): Promise
   const { config, signal } = input
   const line = createProgressLine(process.stderr)
   try {
-    const report = await assessPipeline({
+    const { report, checks, passed } = await judgePipeline({
       pipeline,
       config,
       texts: makeQualityTexts(),
@@ -147,8 +144,7 @@ async function assess(input: CommandInput, pipeline: EmbeddingPipeline): Promise
       signal,
       onText: (what, done, of) => line.update(`quality: ${what} ${done} of ${of}`),
     })
-    const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: config.minCosine })
-    return { passed: checks.every((check) => check.passed), worstCosine: report.worstCosine, checks }
+    return { passed, worstCosine: report.worstCosine, checks }
   } finally {
     line.stop()
   }

@@ -11,7 +11,7 @@ import type { ModelSpec } from '../model/spec.ts'
 import { createTokenizer } from '../serving/tokenizer/worker-tokenizer.ts'
 import { measureCpuPeak } from '../tuning/limits/cpu-peak.ts'
 import type { LimitFacts, MachinePeak } from '../tuning/limits/speed-of-light.ts'
-import { makeMixedWorkload } from '../tuning/measure/workload.ts'
+import { makeMixedWorkload, createTokenCounter } from '../tuning/measure/workload.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { CommandInput } from './command.ts'
 import { chooseCudaSearch } from './cuda-search.ts'
@@ -45,8 +45,7 @@ async function countTextTokens(spec: ModelSpec): Promise<number[]> {
   const { maxTokens, files } = spec
   await using tokenizer = await createTokenizer({ tokenizerPath: files.tokenizer, workerCount: 0 })
   const { requests } = await makeMixedWorkload({
-    countTokens: async (texts) =>
-      (await tokenizer.encode(texts, { maxTokens, truncation: 'right' })).map(({ ids }) => ids.length),
+    countTokens: createTokenCounter(tokenizer, maxTokens),
   })
   return requests.map(({ tokens }) => tokens)
 }

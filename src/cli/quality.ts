@@ -1,8 +1,8 @@
 /** quality: whether the vectors of this machine's fast engine are still those of the model. */
 import { EmbedError } from '../errors.ts'
 import { startPipeline } from '../serving/pipeline/start-pipeline.ts'
-import { assessPipeline, referenceName } from '../tuning/quality/assess-pipeline.ts'
-import { defaultQualityLimits, formatQuality, judgeQuality } from '../tuning/quality/judge-quality.ts'
+import { judgePipeline, referenceName } from '../tuning/quality/assess-pipeline.ts'
+import { formatQuality } from '../tuning/quality/judge-quality.ts'
 import { makeQualityTexts } from '../tuning/quality/quality-texts.ts'
 import { chooseCacheDir } from './cache-dir.ts'
 import type { Command } from './command.ts'
@@ -45,7 +45,7 @@ export const qualityCommand: Command = {
     for (const note of startup.notes) process.stderr.write(`${note}\n`)
     const { spec, engine } = owned
     try {
-      const report = await assessPipeline({
+      const { report, checks, passed } = await judgePipeline({
         pipeline: owned,
         config,
         texts,
@@ -54,8 +54,6 @@ export const qualityCommand: Command = {
         onText: (what, done, of) => line.update(`${what} ${done} of ${of}`),
       })
       line.stop()
-      const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: config.minCosine })
-      const passed = checks.every((check) => check.passed)
       const { name, precision } = engine.info
       if (flags['json'] !== true) {
         process.stdout.write(

@@ -1,6 +1,7 @@
 /** What is sent: requests of one or more texts, with their tokens counted beforehand. */
 import { EmbedError } from '../../errors.ts'
 import { makeCorpus } from './corpus.ts'
+import type { Tokenizer } from '../../serving/tokenizer/tokenizer.ts'
 
 export interface WorkloadRequest {
   readonly texts: readonly string[]
@@ -17,6 +18,13 @@ export interface Workload {
 
 /** Tokens of each text, special tokens included, cut to what the model takes. */
 export type CountTokens = (texts: readonly string[]) => Promise<readonly number[]>
+
+export function createTokenCounter(tokenizer: Pick<Tokenizer, 'encode'>, maxTokens: number): CountTokens {
+  return async (texts) => {
+    const encoded = await tokenizer.encode(texts, { maxTokens, truncation: 'right' })
+    return encoded.map(({ ids }) => ids.length)
+  }
+}
 
 const defaultTexts = 256
 

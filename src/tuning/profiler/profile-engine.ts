@@ -8,7 +8,7 @@ import type { GpuSample } from '../../hardware/machine/gpu-sample.ts'
 import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
 import { type StartOptions, startPipeline } from '../../serving/pipeline/start-pipeline.ts'
 import type { MachinePeak } from '../limits/speed-of-light.ts'
-import type { CountTokens, Workload } from '../measure/workload.ts'
+import { type CountTokens, type Workload, createTokenCounter } from '../measure/workload.ts'
 import { type Assessment, assessProfile } from './assess-profile.ts'
 import { type GpuLoad, GpuLoadRecorder } from './gpu-load.ts'
 import type { GpuProfile } from './gpu-profile.ts'
@@ -122,7 +122,7 @@ async function recordEngine(config: PipelineConfig, options: ProfileOptions) {
     const { title: library, searched, fix } = cupti
     throw new EmbedError('LIBRARY_NOT_FOUND', { library, searched, fix })
   }
-  const workload = await options.makeWorkload(toCounter(owned))
+  const workload = await options.makeWorkload(createTokenCounter(owned.tokenizer, owned.spec.maxTokens))
   await warmUp(owned, workload, options)
   const { readGpus } = options
   using loads = isOnGpu(engine) && readGpus !== undefined ? new GpuLoadRecorder(readGpus) : undefined
@@ -202,11 +202,4 @@ async function runRequests(
     }
   }
   await Promise.all(Array.from({ length: Math.min(clients, count) }, client))
-}
-
-function toCounter({ tokenizer, spec }: EmbeddingPipeline): CountTokens {
-  return async (texts) => {
-    const encoded = await tokenizer.encode(texts, { maxTokens: spec.maxTokens, truncation: 'right' })
-    return encoded.map(({ ids }) => ids.length)
-  }
 }

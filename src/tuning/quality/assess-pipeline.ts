@@ -3,6 +3,7 @@ import type { Config } from '../../config/schema.ts'
 import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
 import { startPipeline } from '../../serving/pipeline/start-pipeline.ts'
 import { type QualityReport, assessQuality, listQualityTexts } from './assess-quality.ts'
+import { type QualityCheck, defaultQualityLimits, judgeQuality } from './judge-quality.ts'
 import type { QualityTexts } from './quality-texts.ts'
 import { type EmbedTexts, loadReferenceVectors } from './reference-vectors.ts'
 
@@ -52,6 +53,17 @@ export async function assessPipeline(options: AssessPipelineOptions): Promise<Qu
   } finally {
     await reference?.[Symbol.asyncDispose]()
   }
+}
+
+/** assessPipeline, judged by the default limits and the configuration's minCosine. @throws {EmbedError} as assessPipeline */
+export async function judgePipeline(options: AssessPipelineOptions): Promise<{
+  readonly report: QualityReport
+  readonly checks: readonly QualityCheck[]
+  readonly passed: boolean
+}> {
+  const report = await assessPipeline(options)
+  const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: options.config.minCosine })
+  return { report, checks, passed: checks.every((check) => check.passed) }
 }
 
 function toEmbed(pipeline: EmbeddingPipeline, signal: AbortSignal | undefined): EmbedTexts {

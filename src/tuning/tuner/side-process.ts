@@ -23,13 +23,16 @@ const builtScript = fileURLToPath(new URL('./side-worker.js', import.meta.url))
 
 /** Sides whose every call runs in a child process, one at a time. */
 export function createSideStarter(options: SideProcessOptions): StartSide {
-  const { shared, script = builtScript, signal, timeoutMs = defaultTimeoutMs, ...more } = options
-  const { startTimeoutMs = timeoutMs, ...common } = more
+  const { script, signal, timeoutMs, startTimeoutMs, toSetup } = complete(options)
   return async (settings) => {
     const child = startProcess(script, signal)
     try {
-      const setup: SideSetup = { ...common, values: { ...shared, ...settings } }
-      const { info } = await ask(child, { kind: 'start', setup }, 'started', startTimeoutMs)
+      const { info } = await ask(
+        child,
+        { kind: 'start', setup: toSetup(settings) },
+        'started',
+        startTimeoutMs,
+      )
       return {
         info,
         measure: async ({ all } = { all: false }) =>
@@ -48,17 +51,28 @@ export function createSideStarter(options: SideProcessOptions): StartSide {
 export function createSideProfiler(
   options: SideProcessOptions,
 ): (settings: Settings) => Promise<WinnerProfile> {
-  const { shared, script = builtScript, signal, timeoutMs = defaultTimeoutMs, ...more } = options
-  const { startTimeoutMs = timeoutMs, ...common } = more
+  const { script, signal, startTimeoutMs, toSetup } = complete(options)
   return async (settings) => {
     const child = startProcess(script, signal)
     try {
-      const setup: SideSetup = { ...common, values: { ...shared, ...settings } }
-      return (await ask(child, { kind: 'profile', setup }, 'profiled', startTimeoutMs)).profile
+      return (await ask(child, { kind: 'profile', setup: toSetup(settings) }, 'profiled', startTimeoutMs))
+        .profile
     } finally {
       await stop(child)
     }
   }
+}
+
+function complete({
+  shared,
+  script = builtScript,
+  signal,
+  timeoutMs = defaultTimeoutMs,
+  startTimeoutMs = timeoutMs,
+  ...common
+}: SideProcessOptions) {
+  const toSetup = (settings: Settings): SideSetup => ({ ...common, values: { ...shared, ...settings } })
+  return { script, signal, timeoutMs, startTimeoutMs, toSetup }
 }
 
 /** Its own group: Ctrl-C goes to the tuner, which ends its sides itself. */

@@ -7,9 +7,13 @@ import { startPipeline } from '../../serving/pipeline/start-pipeline.ts'
 import { createInProcessTarget } from '../measure/in-process-target.ts'
 import { runLoad } from '../measure/load.ts'
 import type { LoadTarget } from '../measure/target.ts'
-import { type Workload, makeMixedWorkload, makeTextsWorkload } from '../measure/workload.ts'
-import { assessPipeline } from '../quality/assess-pipeline.ts'
-import { defaultQualityLimits, judgeQuality } from '../quality/judge-quality.ts'
+import {
+  type Workload,
+  makeMixedWorkload,
+  makeTextsWorkload,
+  createTokenCounter,
+} from '../measure/workload.ts'
+import { judgePipeline } from '../quality/assess-pipeline.ts'
 import { makeQualityTexts } from '../quality/quality-texts.ts'
 import type { SideInfo, SideQuality, Slice } from './side.ts'
 import type { SideAnswer, SideRequest, SideSetup } from './side-protocol.ts'
@@ -56,11 +60,7 @@ async function start(setup: SideSetup): Promise<Running> {
   const config = loadConfig({ flags: setup.values })
   const { cacheDir, cudaSearch } = setup
   const { pipeline } = await startPipeline(config, { cacheDir, cudaSearch })
-  const { maxTokens } = pipeline.spec
-  const countTokens = async (texts: readonly string[]): Promise<number[]> => {
-    const encoded = await pipeline.tokenizer.encode(texts, { maxTokens, truncation: 'right' })
-    return encoded.map(({ ids }) => ids.length)
-  }
+  const countTokens = createTokenCounter(pipeline.tokenizer, pipeline.spec.maxTokens)
   const { texts } = setup
   const workload =
     texts === undefined
@@ -113,7 +113,11 @@ async function measure({ setup, target, workload }: Running, all: boolean): Prom
 
 async function assess({ setup, config, pipeline }: Running): Promise<SideQuality> {
   const texts = makeQualityTexts(setup.qualityTexts)
-  const report = await assessPipeline({ pipeline, config, texts, cacheDir: setup.cacheDir })
-  const checks = judgeQuality(report, { ...defaultQualityLimits, minCosine: config.minCosine })
-  return { passed: checks.every((check) => check.passed), worstCosine: report.worstCosine, checks }
+  const { report, checks, passed } = await judgePipeline({
+    pipeline,
+    config,
+    texts,
+    cacheDir: setup.cacheDir,
+  })
+  return { passed, worstCosine: report.worstCosine, checks }
 }
