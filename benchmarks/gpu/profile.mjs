@@ -126,6 +126,8 @@ async function profileNative(shape) {
   for (const precision of flags.precision.split(',')) {
     const events = new SpanEvents(cuda)
     const engine = await open(precision, 64, events.cuda)
+    // Their copies are none of a batch's.
+    await engine.weightsKept
     record.gpu = engine.info.device
     const name = `native ${shape} ${precision}`
     const { vocabulary } = shapes[shape]

@@ -78,6 +78,7 @@ describe.skipIf(!isReady)('the native engine on a GPU', () => {
     const vectors = []
     for (let i = 0; i < 2; i++) {
       await using engine = await open('Qwen3', 'fp8-rowwise', options)
+      await engine.weightsKept
       vectors.push((await engine.embed(batch)).values)
     }
     expect(await readdir(options.weightCacheFolder)).toHaveLength(1)

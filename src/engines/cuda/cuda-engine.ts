@@ -19,7 +19,7 @@ import type { Embeddings, EmbedOptions, Engine, EngineInfo, PackedBatch } from '
 import { findNonFiniteRow } from '../vectors.ts'
 import { BatchBuffers, planPasses } from './batch-buffers.ts'
 import type { ForwardPass } from './forward-pass.ts'
-import { readCachedWeights, weightCachePath, writeCachedWeights } from './weight-cache.ts'
+import { readCachedWeights, weightCachePath } from './weight-cache.ts'
 import { planTokens } from './memory-plan.ts'
 import { openModel } from './open-model.ts'
 import { PassGraphs } from './pass-graphs.ts'
@@ -29,6 +29,7 @@ import { LinearLayers } from './linear-layers.ts'
 import type { VocabularyPlace } from './vocabulary-table.ts'
 import { warmUp, type WarmUpShape } from './warm-up.ts'
 import { weightsFolderName } from './weight-files.ts'
+import { WeightKeeper } from './weight-keeper.ts'
 
 export interface CudaEngineOptions {
   readonly spec: ModelSpec
@@ -42,7 +43,7 @@ export interface CudaEngineOptions {
   readonly chunkRows?: number | undefined
   /** Most that may be used of the whole GPU, by whomever. Default: all. */
   readonly memoryLimitBytes?: number | undefined
-  /** What the user should be told. */
+  /** What the user should be told, also once the engine is ready. */
   readonly onNote?: ((note: string) => void) | undefined
   /** Most shapes that have a CUDA graph; 0: none. Default 64. */
   readonly graphs?: number | undefined
@@ -61,7 +62,7 @@ export interface CudaEngineOptions {
   /** Made ready before the engine is: algorithms searched, graphs recorded. Default: none. */
   readonly warmUpShapes?: readonly WarmUpShape[] | undefined
   readonly algorithmCache?: DiskCache | undefined
-  /** Where FP8 weights are kept, for the next start to read; default: nowhere. */
+  /** Where FP8 weights are kept, for the next start to read; written once the engine is ready. Default: nowhere. */
   readonly weightCacheFolder?: string | undefined
 }
 
@@ -147,12 +148,6 @@ export async function openCudaEngine(
       fewRowsProducts: options.fewRowsProducts ?? false,
       vocabularyTable: options.vocabularyTable ?? 'host',
     })
-    if (cachePath !== undefined && cached === undefined) {
-      // A disk that is full makes the next start slow, and fails none.
-      await writeCachedWeights(cachePath, gpuWeights.pieces, stream).catch((error: unknown) => {
-        if (error instanceof EmbedError) throw error
-      })
-    }
     const buffers = new BatchBuffers(gpu, {
       hiddenSize: spec.hiddenSize,
       maxPassTokens,
@@ -182,7 +177,11 @@ export async function openCudaEngine(
       activationBytes: forward.activationBytes + buffers.deviceBytes,
       workspaceBytes: library.workspace.bytes,
     }
-    return new CudaEngine(gpu, { info, memory, stream, forward, graphs, buffers, maxPassTokens })
+    const keeper =
+      cachePath === undefined || cached !== undefined
+        ? undefined
+        : new WeightKeeper({ gpu, path: cachePath, pieces: gpuWeights.pieces, onNote: options.onNote })
+    return new CudaEngine(gpu, { info, memory, stream, forward, graphs, buffers, maxPassTokens, keeper })
   } catch (error) {
     gpu[Symbol.dispose]()
     throw error
@@ -203,6 +202,7 @@ interface EngineParts {
   readonly graphs: PassGraphs
   readonly buffers: BatchBuffers
   readonly maxPassTokens: number
+  readonly keeper: WeightKeeper | undefined
 }
 
 export class CudaEngine implements Engine {
@@ -232,9 +232,21 @@ export class CudaEngine implements Engine {
     return run
   }
 
+  /** Settles when the weights are on disk for the next start, where they are to be; never rejects. Until then the end of
+   * the engine gives them up. */
+  get weightsKept(): Promise<void> {
+    return this.#parts.keeper?.done ?? Promise.resolve()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#disposal ??= this.#last.then(() => this.#gpu[Symbol.dispose]())
+    this.#disposal ??= this.#end()
     await this.#disposal
+  }
+
+  /** Both use the GPU until they are done. */
+  async #end(): Promise<void> {
+    await Promise.all([this.#last, this.#parts.keeper?.[Symbol.asyncDispose]()])
+    this.#gpu[Symbol.dispose]()
   }
 
   async #embed(batch: PackedBatch, { normalize = true, signal }: EmbedOptions): Promise<Embeddings> {

@@ -2,9 +2,8 @@
  *
  * A file is the weights in the order they are loaded, each from a multiple of 256 bytes on, in chunks; then a JSON footer
  * with their sizes and a checksum a chunk; then the footer's length as u32. The bits do not depend on the GPU. */
-import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { Type } from 'typebox'
 import { Check } from 'typebox/value'
@@ -20,8 +19,8 @@ import { runSideBySide } from './side-by-side.ts'
 const version = 1
 const alignment = 256
 const footerLengthBytes = 4
-/** Large enough for a disk's full speed; as many at once as libuv has threads. */
-const chunkBytes = 32 << 20
+/** Large enough for a disk's full speed; as many are read at once as libuv has threads. */
+export const chunkBytes: number = 32 << 20
 const chunksAtOnce = 4
 
 const footerSchema = Type.Object({
@@ -83,48 +82,6 @@ export async function readCachedWeights(path: string, stream: GpuStream): Promis
   }
 }
 
-/** Whole or not at all, also when several processes write at once. No fsync: a file that a power cut left half empty has the
- * wrong checksums. @throws {EmbedError} CUDA_STATUS; errors of the file system as they are */
-export async function writeCachedWeights(
-  path: string,
-  pieces: readonly DeviceBuffer[],
-  stream: GpuStream,
-): Promise<void> {
-  const temporary = `${path}.${randomUUID()}.tmp`
-  const sizes = pieces.map(({ bytes }) => bytes)
-  const { totalBytes, places } = layOut(sizes)
-  await mkdir(dirname(path), { recursive: true })
-  try {
-    const file = await open(temporary, 'wx')
-    try {
-      const checksums: number[] = []
-      await eachChunk(stream, totalBytes, async ({ index, atByte, bytes, pinned }) => {
-        for (const [i, place] of places.entries()) {
-          const from = Math.max(place.atByte, atByte)
-          const end = Math.min(place.atByte + place.bytes, atByte + bytes)
-          if (from >= end) continue
-          const range = { bytes: end - from, fromByte: from - place.atByte, toByte: from - atByte }
-          stream.copy(pinned, pieces[i]!, range)
-        }
-        await stream.idle()
-        const memory = pinned.uint8(bytes)
-        checksums[index] = crc32(memory)
-        await writeAt(file, memory, atByte)
-      })
-      const footer = Buffer.from(JSON.stringify({ version, sizes, checksums }))
-      const length = Buffer.alloc(footerLengthBytes)
-      length.writeUInt32LE(footer.length)
-      await writeAt(file, Buffer.concat([footer, length]), totalBytes)
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, path)
-  } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
-  }
-}
-
 interface Chunk {
   readonly index: number
   readonly atByte: number
@@ -151,7 +108,8 @@ async function eachChunk(
   }
 }
 
-function layOut(sizes: readonly number[]): {
+/** Where in the file each weight is. */
+export function layOut(sizes: readonly number[]): {
   places: { atByte: number; bytes: number }[]
   totalBytes: number
 } {
@@ -162,6 +120,14 @@ function layOut(sizes: readonly number[]): {
     return { atByte, bytes }
   })
   return { places, totalBytes }
+}
+
+/** What stands behind the weights. @param checksums crc32 of each chunk */
+export function makeFooter(sizes: readonly number[], checksums: readonly number[]): Buffer {
+  const footer = Buffer.from(JSON.stringify({ version, sizes, checksums }))
+  const length = Buffer.alloc(footerLengthBytes)
+  length.writeUInt32LE(footer.length)
+  return Buffer.concat([footer, length])
 }
 
 async function readFooter(file: FileHandle): Promise<Type.Static<typeof footerSchema> | undefined> {
@@ -187,11 +153,4 @@ async function readFully(file: FileHandle, into: Uint8Array, atByte: number): Pr
     done += bytesRead
   }
   return true
-}
-
-async function writeAt(file: FileHandle, bytes: Uint8Array, atByte: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, atByte + done)
-    done += bytesWritten
-  }
 }
