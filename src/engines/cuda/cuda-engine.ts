@@ -26,7 +26,6 @@ import { PassGraphs } from './pass-graphs.ts'
 import { GpuWeights } from './gpu-weights.ts'
 import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
 import { LinearLayers } from './linear-layers.ts'
-import type { VocabularyPlace } from './vocabulary-table.ts'
 import { warmUp, type WarmUpShape } from './warm-up.ts'
 import { weightsFolderName } from './weight-files.ts'
 import { WeightKeeper } from './weight-keeper.ts'
@@ -52,8 +51,6 @@ export interface CudaEngineOptions {
   /** Whether products of few rows are our own kernel's, where it takes them, instead of cuBLASLt's. Default false: a
    * pass of 16 tokens takes 2.64 ms with it, 2.47 without (Qwen3-4B shape, H100). */
   readonly fewRowsProducts?: boolean | undefined
-  /** Where a decoder's vocabulary table lies. Default 'host', which saves its GPU memory. */
-  readonly vocabularyTable?: VocabularyPlace | undefined
   /** Tokens that all sequences of a pass begin with are computed once, where that saves much. Default: false, until it was timed on
    * a large model: on a small shape (H100, 64 queries of 24 + 12 tokens) it takes 1.23 ms in place of 0.53. */
   readonly sharePrefix?: boolean | undefined
@@ -146,7 +143,6 @@ export async function openCudaEngine(
       maxPassSequences,
       chunkRows,
       fewRowsProducts: options.fewRowsProducts ?? false,
-      vocabularyTable: options.vocabularyTable ?? 'host',
     })
     const buffers = new BatchBuffers(gpu, {
       hiddenSize: spec.hiddenSize,

@@ -10,7 +10,6 @@ import { EmbedError } from '../../errors.ts'
 import type { GpuWeights, LinearWeights } from './gpu-weights.ts'
 import type { KernelLoader } from './kernels/kernel-loader.ts'
 import type { PooledToken } from './pooled-rows.ts'
-import type { VocabularyPlace } from './vocabulary-table.ts'
 import type { SharedBatch } from './shared-prefix.ts'
 import { type LinearCall, type LinearInput, type LinearLayers, roundRows } from './linear-layers.ts'
 
@@ -85,8 +84,6 @@ export interface ForwardContext {
   readonly chunkRows: number
   /** Whether products of few rows are our own kernel's, where it takes them. */
   readonly fewRowsProducts: boolean
-  /** Of a decoder. */
-  readonly vocabularyTable: VocabularyPlace
 }
 
 /** The buffers between the layers, shared by all of them. */

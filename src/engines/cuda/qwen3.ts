@@ -85,9 +85,8 @@ export async function loadQwen3(shape: DecoderShape, context: ForwardContext): P
   const rotation = await gpuWeights.upload(makeRotation(maxTokens, headSize, shape.ropeTheta))
   const finalNorm = await gpuWeights.vector([weights.get('norm.weight', [hiddenSize])])
   const word = await loadVocabularyTable(
-    context.stream,
+    loader.gpu,
     weights.get('embed_tokens.weight', [shape.vocabularySize, hiddenSize]),
-    context.vocabularyTable,
   )
   const layers = await loadQwen3Layers(shape, context, { activations, normed, attended, active })
 
