@@ -45,7 +45,7 @@ function screenshot(page: string, png: string): Promise<string> {
 describe.skipIf(browser === undefined)('report.html in Chromium (skipped where there is none)', () => {
   it('draws its plots and says nothing on the console', async () => {
     const page = join(folder, 'report.html')
-    await writeFile(page, renderHtml('Tuning', buildReport(await makeFakeTuning(folder), defaultTargets)))
+    await writeFile(page, renderHtml('Tuning', buildReport(await makeFakeTuning(), defaultTargets)))
     const png = join(folder, 'report.png')
     expect(await screenshot(page, png)).not.toMatch(/CONSOLE/)
     const pixels = readPng(await readFile(png))

@@ -17,7 +17,7 @@ let story: TuningStory
 const key = { model: '<m>', modelHash: 'hash', cpu: 'c', usableCores: 2, packageVersion: '0' }
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'report-'))
-  story = await makeFakeTuning(folder)
+  story = await makeFakeTuning()
 })
 afterAll(() => rm(folder, { recursive: true }))
 
