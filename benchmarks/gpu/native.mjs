@@ -1,6 +1,6 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
-//     [--pass-tokens 16384] [--chunk-rows 4096] [--wait poll|thread] [--no-overlap] [--few-rows]
+//     [--pass-tokens 16384] [--chunk-rows 4096] [--gpu-memory-bytes N] [--wait poll|thread] [--no-overlap] [--few-rows]
 //     [--no-search] [--queries] [--mixed] [--trace] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for (default 4b), with the memory of the whole GPU after each. 8 GB are written below --work (default the
@@ -11,7 +11,7 @@
 // rows by our own kernel. --queries: short texts behind one instruction too, with it computed once and with each, at the
 // first precision. --mixed: 4,000 texts of real lengths too. --trace: no graphs; each launch is told and waited for, and
 // one that does not end ends the process. What is at work goes to stderr. Needs dist/, an NVIDIA driver, NVRTC and
-// cuBLASLt. A precision that fails is a line that says why; exit code 1 then. One JSON line last.
+// cuBLASLt. --gpu-memory-bytes: as the knob of that name. A precision that fails is a line that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,6 +35,7 @@ const { values: flags } = parseArgs({
     trace: { type: 'boolean', default: false },
     wait: { type: 'string', default: 'poll' },
     'chunk-rows': { type: 'string', default: '4096' },
+    'gpu-memory-bytes': { type: 'string' },
     'pass-tokens': { type: 'string', default: '16384' },
     work: { type: 'string', default: tmpdir() },
     folder: { type: 'string' },
@@ -144,6 +145,7 @@ async function measureTimes() {
         wait: flags.wait,
         chunkRows: Number(flags['chunk-rows']),
         maxPassTokens: Number(flags['pass-tokens']),
+        memoryLimitBytes: flags['gpu-memory-bytes'] && Number(flags['gpu-memory-bytes']),
         warmUpShapes: flags['no-search'] ? [] : workloads,
       }
       // With a cache the start before the last one may have filled it; each of them is stated.

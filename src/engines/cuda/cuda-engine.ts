@@ -20,13 +20,13 @@ import { findNonFiniteRow } from '../vectors.ts'
 import { BatchBuffers, planPasses } from './batch-buffers.ts'
 import type { ForwardPass } from './forward-pass.ts'
 import { readCachedWeights, weightCachePath } from './weight-cache.ts'
-import { planTokens } from './memory-plan.ts'
+import { planMemory } from './memory-plan.ts'
 import { openModel } from './open-model.ts'
 import { PassGraphs } from './pass-graphs.ts'
 import { GpuWeights } from './gpu-weights.ts'
 import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
 import { LinearLayers } from './linear-layers.ts'
-import { warmUp, type WarmUpShape } from './warm-up.ts'
+import { limitShapes, warmUp, type WarmUpShape } from './warm-up.ts'
 import { weightsFolderName } from './weight-files.ts'
 import { WeightKeeper } from './weight-keeper.ts'
 
@@ -79,6 +79,8 @@ export interface DeviceMemory {
 
 /** Sequences of one pass. */
 const maxPassSequences = 1024
+/** Of a thread: no kernel here keeps more on it. CUDA's own 1,024 take 198 MiB more of an H200. */
+const stackBytes = 256
 
 /** openCudaEngine on the libraries at these paths.
  * @param options.cacheFolder where compiled kernels, found algorithms and FP8 weights are kept
@@ -108,18 +110,20 @@ export async function openCudaEngine(
   options: CudaEngineOptions,
   libraries: CudaEngineLibraries,
 ): Promise<CudaEngine> {
-  const { spec, precision, chunkRows = 4096 } = options
-  await using model = await openModel(spec, { precision, chunkRows })
+  const { spec, precision, graphs: maxGraphs = 64 } = options
+  await using model = await openModel(spec, { precision })
   const gpu = await openGpu(libraries.cuda)
   try {
+    gpu.limitStack(stackBytes)
     const stream = new GpuStream(gpu, 'forward pass')
     const loader = new KernelLoader(gpu, libraries.compilerFor(gpu), { overlapping: options.overlapping })
     const library = new MatmulLibrary(gpu, libraries.cublaslt)
     const linear = new LinearLayers(library, precision)
     const memoryBefore = gpu.readMemory()
-    const { maxPassTokens, maxTokens } = planTokens(
+    const asked = { passTokens: options.maxPassTokens ?? 16_384, chunkRows: options.chunkRows ?? 4096 }
+    const { maxPassTokens, maxTokens, chunkRows } = planMemory(
       model.memory,
-      { passTokens: options.maxPassTokens ?? 16_384, textTokens: spec.maxTokens },
+      { ...asked, textTokens: spec.maxTokens, graphs: maxGraphs },
       { ...memoryBefore, limitBytes: options.memoryLimitBytes },
     )
     if (maxTokens < spec.maxTokens) {
@@ -164,10 +168,11 @@ export async function openCudaEngine(
       outputs: ['pooled'],
       concurrency: 1,
     }
-    const graphs = new PassGraphs(forward, options.graphs ?? 64)
-    const { algorithmCache, warmUpShapes = [] } = options
+    const graphs = new PassGraphs(forward, maxGraphs)
+    const { algorithmCache } = options
     const { vocabularySize } = spec
-    await warmUp({ stream, forward, graphs, buffers, linear, vocabularySize, algorithmCache }, warmUpShapes)
+    const shapes = limitShapes(options.warmUpShapes ?? [], { maxPassTokens, maxPassSequences, maxTokens })
+    await warmUp({ stream, forward, graphs, buffers, linear, vocabularySize, algorithmCache }, shapes)
     const memory: DeviceMemory = {
       weightBytes: gpuWeights.bytes,
       activationBytes: forward.activationBytes + buffers.deviceBytes,

@@ -20,7 +20,7 @@ export interface OpenModel extends AsyncDisposable {
 /** @throws {EmbedError} ENGINE_UNAVAILABLE (not computed here), MODEL_FILE_CORRUPT, MODEL_CONFIG_INVALID, FILE_UNREADABLE */
 export async function openModel(
   spec: ModelSpec,
-  { precision, chunkRows }: Pick<ForwardContext, 'precision' | 'chunkRows'>,
+  { precision }: Pick<ForwardContext, 'precision'>,
 ): Promise<OpenModel> {
   const { family, files, folder } = spec
   if (family === undefined || files.weights.length === 0 || spec.dimensions !== spec.hiddenSize) {
@@ -40,7 +40,7 @@ export async function openModel(
       const weights = findModelWeights(tensors, files.weights, 'decoder')
       const shape = toDecoderShape(config, files.config)
       return {
-        memory: decoderMemory(shape, precision, chunkRows),
+        memory: decoderMemory(shape, precision),
         load: async (context) => loadQwen3(shape, { ...context, weights }),
         [Symbol.asyncDispose]: dispose,
       }

@@ -2,7 +2,7 @@
 import type { DiskCache } from '../../hardware/gpu/disk-cache.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { PackedBatch } from '../engine.ts'
-import type { BatchBuffers } from './batch-buffers.ts'
+import type { BatchBuffers, PassLimits } from './batch-buffers.ts'
 import type { ForwardPass } from './forward-pass.ts'
 import type { LinearLayers } from './linear-layers.ts'
 import type { PassGraphs } from './pass-graphs.ts'
@@ -42,6 +42,23 @@ export async function warmUp(parts: WarmUpParts, shapes: readonly WarmUpShape[])
       await stream.idle()
     }
   }
+}
+
+/** As much of each as one pass takes: a larger batch takes several of those. */
+export function limitShapes(
+  shapes: readonly WarmUpShape[],
+  limits: PassLimits & { readonly maxTokens: number },
+): readonly WarmUpShape[] {
+  const { maxPassTokens, maxPassSequences, maxTokens } = limits
+  const shortened = shapes.map(({ sequences, tokens }) => {
+    const length = Math.min(tokens, maxTokens)
+    const most = Math.min(maxPassSequences, Math.floor(maxPassTokens / length))
+    return { sequences: Math.min(sequences, most), tokens: length }
+  })
+  return shortened.filter(
+    ({ sequences, tokens }, i) =>
+      shortened.findIndex((each) => each.sequences === sequences && each.tokens === tokens) === i,
+  )
 }
 
 /** Ids spread over the vocabulary; a vocabulary's first hundred are mostly special tokens. */
