@@ -51,8 +51,9 @@ export interface CudaEngineOptions {
   /** Whether products of few rows are our own kernel's, where it takes them, instead of cuBLASLt's. Default false: a
    * pass of 16 tokens takes 2.64 ms with it, 2.47 without (Qwen3-4B shape, H100). */
   readonly fewRowsProducts?: boolean | undefined
-  /** Tokens that all sequences of a pass begin with are computed once, where that saves much. Default: false, until it was timed on
-   * a large model: on a small shape (H100, 64 queries of 24 + 12 tokens) it takes 1.23 ms in place of 0.53. */
+  /** Tokens that all sequences of a pass begin with are computed once, where that saves much. Default: where the model is
+   * large, since copies of keys and values take time too: 64 queries of 24 + 12 tokens take 8.2 ms in place of 17.0 with a
+   * Qwen3-4B shape on an H200, and 1.23 in place of 0.53 with a model of two layers (H100). */
   readonly sharePrefix?: boolean | undefined
   /** How the end of a pass is waited for. Default: poll. */
   readonly wait?: WaitMode | undefined
@@ -79,6 +80,8 @@ export interface DeviceMemory {
 
 /** Sequences of one pass. */
 const maxPassSequences = 1024
+/** Of its products, from Qwen3-Embedding-4B's 3.6e9 down; Qwen3-Embedding-0.6B has 0.44e9. */
+const largeModelElements = 1e9
 /** Of a thread: no kernel here keeps more on it. CUDA's own 1,024 take 198 MiB more of an H200. */
 const stackBytes = 256
 
@@ -154,7 +157,7 @@ export async function openCudaEngine(
       maxPassSequences,
       attentionQueries: forward.attentionQueries,
       wait: options.wait,
-      sharePrefix: options.sharePrefix ?? false,
+      sharePrefix: options.sharePrefix ?? model.memory.matrixElements >= largeModelElements,
     })
     const info: EngineInfo = {
       name: 'cuda',

@@ -29,6 +29,7 @@ const ofQwen4b = decoderMemory(qwen4b, 'fp8')
 describe('the tokens of a pass', () => {
   it('are those asked for, or those of the longest text, where there is room', () => {
     const gpu = { freeBytes: 79 * gib, totalBytes: 80 * gib }
+    expect(ofQwen4b.matrixElements).toBe(36 * 2560 * (6144 + 4096 + 3 * 9728))
     expect(planMemory(ofQwen4b, { ...asked, textTokens: 512 }, gpu)).toEqual({
       maxPassTokens: 4096,
       maxTokens: 512,
@@ -46,15 +47,15 @@ describe('the tokens of a pass', () => {
     const limits = planMemory(ofQwen4b, { ...asked, textTokens: 32_768 }, gpu)
     expect(limits.maxTokens).toBe(limits.maxPassTokens)
     expect(limits.maxTokens % 128).toBe(0)
-    const needed = (tokens: number) => ofQwen4b.weightBytes + ofQwen4b.bufferBytes(tokens, 1024) + ((32 + 32 * 3) << 20)
+    const needed = (tokens: number) =>
+      ofQwen4b.weightBytes + ofQwen4b.bufferBytes(tokens, 1024) + ((32 + 32 * 3) << 20)
     expect(needed(limits.maxTokens)).toBeLessThanOrEqual(gpu.freeBytes)
     expect(needed(limits.maxTokens + 128)).toBeGreaterThan(gpu.freeBytes)
     expect(planMemory(ofQwen4b, { ...asked, passTokens: 16_384, textTokens: 512 }, gpu).maxTokens).toBe(512)
     // 4 GiB of another's are in use: a limit of 8 leaves as much, one of 7.7 less.
     const shared = { freeBytes: 76 * gib, totalBytes: 80 * gib }
     const within = (limit: number) =>
-      planMemory(ofQwen4b, { ...asked, textTokens: 32_768 }, { ...shared, limitBytes: limit * gib })
-        .maxTokens
+      planMemory(ofQwen4b, { ...asked, textTokens: 32_768 }, { ...shared, limitBytes: limit * gib }).maxTokens
     expect(within(8)).toBe(limits.maxTokens)
     expect(within(7.7)).toBeLessThan(limits.maxTokens)
   })
@@ -112,7 +113,10 @@ describe.skipIf(!canEmulate)('what a model takes', { timeout: 60_000 }, async ()
     const options = { spec: { ...spec, maxTokens: 100_000 }, precision: 'bf16' } as const
     // The emulated GPU has 5 of 7 GiB free.
     const open = async (memoryLimitBytes: number) =>
-      openCudaEngine({ ...options, memoryLimitBytes, graphs: 0, onNote: (note) => notes.push(note) }, libraries)
+      openCudaEngine(
+        { ...options, memoryLimitBytes, graphs: 0, onNote: (note) => notes.push(note) },
+        libraries,
+      )
     await using engine = await open(2 * gib + (44 << 20))
     expect(engine.info.maxTokens).toBeLessThan(100_000)
     expect(engine.info.maxTokens).toBeGreaterThan(512)

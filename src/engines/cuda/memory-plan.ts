@@ -6,6 +6,8 @@ import { EmbedError } from '../../errors.ts'
 
 /** Of a model on the GPU. */
 export interface ModelMemory {
+  /** Of the layers' products: two operations each, a token. */
+  readonly matrixElements: number
   readonly weightBytes: number
   /** Of the buffers between the layers when a pass takes so many tokens, and a decoder's products so many rows at a time. */
   readonly bufferBytes: (passTokens: number, chunkRows: number) => number
@@ -20,6 +22,7 @@ export function decoderMemory(shape: DecoderShape, precision: MatmulPrecision): 
   const largestInner = Math.max(hiddenSize, attentionSize, intermediateSize)
   const inputBytes = precision === 'bf16' ? 2 * (hiddenSize + intermediateSize) : largestInner + 4
   return {
+    matrixElements: layerCount * matrices,
     weightBytes: layerCount * matrices * bytesOf(precision),
     bufferBytes: (passTokens, chunkRows) => {
       const rows = Math.min(chunkRows, passTokens)
@@ -41,6 +44,7 @@ export function encoderMemory(shape: EncoderShape, precision: MatmulPrecision): 
   const tables = hiddenSize * (shape.maxPositionEmbeddings + shape.vocabularySize)
   const inputBytes = precision === 'bf16' ? 0 : Math.max(hiddenSize, attentionSize, intermediateSize) + 4
   return {
+    matrixElements: layerCount * matrices,
     weightBytes: layerCount * matrices * bytesOf(precision) + 2 * tables,
     bufferBytes: (passTokens) =>
       passTokens * (2 * (2 * hiddenSize + 4 * attentionSize + intermediateSize) + inputBytes),
