@@ -119,7 +119,7 @@ const rules: readonly { room: string; imports: readonly string[] }[] = [
       'telemetry/',
       'hardware/machine/',
       'serving/pipeline/',
-      'serving/tokenizer/tokenizer.ts',
+      'serving/tokenizer/',
     ],
   },
   {
@@ -175,6 +175,7 @@ const packageOwners: Readonly<Record<string, string>> = {
   hyparquet: 'bulk/',
   'hyparquet-writer': 'bulk/',
   'cli-progress': 'cli/',
+  'onnxruntime-node': 'tuning/measure/plain-loop.ts',
 }
 
 const files = listSources(src)

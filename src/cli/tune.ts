@@ -147,6 +147,9 @@ export const tuneCommand: Command = {
         untuned: {},
         untunedConditions: untunedConditions(hasGpu, folder),
         start: createSideStarter(sideOptions),
+        ...(engines[0] === 'onnx'
+          ? { startPlainLoop: createSideStarter(plainLoopOptions(sideOptions)) }
+          : {}),
         profile: createSideProfiler(sideOptions),
         journal,
         earlier,
@@ -171,6 +174,11 @@ export const tuneCommand: Command = {
     }
     return writeResults(folder, targets)
   },
+}
+
+/** One text after the other, so one client. */
+function plainLoopOptions(options: SideProcessOptions): SideProcessOptions {
+  return { ...options, clients: [1], moreClients: [], plainLoop: true }
 }
 
 /** What is wrong with a number is told before anything is measured. @throws {EmbedError} USAGE */

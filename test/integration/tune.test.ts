@@ -75,6 +75,9 @@ describe('a run', () => {
       /Where the time goes, by [^|]*, 4 clients:[^#]*\| baseline: product \| [\d.]+ % \|/,
     )
     expect(report).toMatch(/\| engine utilisation, 4 clients \(ours\) \| > 80 % \|/)
+    expect(report).toMatch(
+      /\| 1 client \| texts\/s \| [\d.]+ \| [\d.]+ \| [\d.]+ \([\d.]+-[\d.]+\) \| within 10 % \| (PASS|FAIL) \|/,
+    )
     const again = await tune(['--trials', '1'])
     expect(again.code).toBe(2)
     expect(again.stderr).toContain('--resume')

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { createFakeMachine } from '../../../test/fakes/tuned-side.ts'
 import { tuneFakeMachine } from '../../../test/fixtures/tune-fake-machine.ts'
 import { createRandom } from '../measure/random.ts'
+import type { PlainLoopComparison } from './journal.ts'
 
 describe('the comparison at the end', () => {
   it('takes the untuned default where that is faster than what little time found', async () => {
@@ -61,6 +63,28 @@ describe('the comparison at the end', () => {
       { maxTrials: 1 },
     )
     expect(result.incumbentId).not.toBe('untuned')
+  })
+
+  it('holds the baseline against a plain loop, and says why not where there is none', async () => {
+    const { start } = createFakeMachine({ speed: () => 125, noise: 0.02, random: createRandom(2) })
+    const { result } = await tuneFakeMachine({ noise: 0.02 }, { maxTrials: 0, startPlainLoop: start })
+    expect(result.final.plainLoop).toMatchObject({ scenario: '1 client' })
+    const { textsPerSecond, baselineByPlain } = result.final.plainLoop as PlainLoopComparison
+    expect(textsPerSecond).toBeCloseTo(125, -1)
+    expect(baselineByPlain.low).toBeLessThan(0.8)
+    expect(baselineByPlain.high).toBeGreaterThan(0.8)
+    const failing = createFakeMachine({
+      speed: () => 1,
+      noise: 0,
+      random: createRandom(2),
+      fails: () => 'start',
+    })
+    const without = await tuneFakeMachine({}, { maxTrials: 0, startPlainLoop: failing.start })
+    expect(without.result.final.plainLoop).toEqual({
+      missing: 'it does not start: planted failure at the start',
+    })
+    const gpu = await tuneFakeMachine({}, { maxTrials: 0 })
+    expect(gpu.result.final.plainLoop).toEqual({ missing: 'the baseline is no onnx on the CPU' })
   })
 
   it('goes without the untuned default where that does not start, and says so', async () => {

@@ -6,13 +6,15 @@ import { predictRound } from './predict-round.ts'
 import { type Side, type Slice, toSlice } from './side.ts'
 import { signedRankInterval } from './signed-rank.ts'
 
-type SideName = 'baseline' | 'untuned' | 'winner'
+type SideName = 'baseline' | 'untuned' | 'winner' | 'plain'
 
 export interface FinalSides {
   readonly baseline: Side
   /** Or why it does not start. */
   readonly untuned: Side | { readonly missing: string }
   readonly winner: Side
+  /** A plain loop to hold the baseline against, with one client; or why there is none. */
+  readonly plain: Side | { readonly missing: string }
 }
 
 export interface FinalOptions {
@@ -26,7 +28,7 @@ const doubt = 0.97
 
 /** @param sides borrowed   @throws what a side throws, and the signal's reason */
 export async function compareAtEnd(
-  { baseline, untuned, winner }: FinalSides,
+  { baseline, untuned, winner, plain }: FinalSides,
   options: FinalOptions,
 ): Promise<FinalComparison> {
   const untunedSide = 'missing' in untuned ? undefined : untuned
@@ -34,6 +36,7 @@ export async function compareAtEnd(
     baseline,
     ...(untunedSide === undefined ? {} : { untuned: untunedSide }),
     winner,
+    ...('missing' in plain ? {} : { plain }),
   }
   const slices = await measureInTurn(sides, options)
   const loss = slices.untuned === undefined ? undefined : findLoss(slices.winner!, slices.untuned)
@@ -58,7 +61,23 @@ export async function compareAtEnd(
       ]),
     ),
     rounds: options.rounds,
+    plainLoop:
+      'missing' in plain ? { missing: plain.missing } : comparePlain(slices.baseline!, slices.plain!),
     ...(chosen === 'untuned' ? { instead: { lossToUntuned: loss!, quality: quality! } } : {}),
+  }
+}
+
+function comparePlain(
+  baseline: readonly Slice[],
+  plain: readonly Slice[],
+): NonNullable<FinalComparison['plainLoop']> {
+  const [scenario] = Object.keys(plain[0]!.scenarios)
+  if (baseline[0]!.scenarios[scenario!] === undefined)
+    return { missing: `no closed loop of ${scenario} was run (--clients)` }
+  return {
+    scenario: scenario!,
+    textsPerSecond: median(plain.map((slice) => slice.scenarios[scenario!]!.textsPerSecond)),
+    baselineByPlain: compareRates(baseline, plain, scenario!),
   }
 }
 

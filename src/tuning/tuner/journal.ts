@@ -87,8 +87,16 @@ export interface FinalComparison {
   /** Where texts/s of one more round of the winner would lie in 19 of 20 cases, by scenario. */
   readonly expected: Readonly<Record<string, { readonly low: number; readonly high: number }>>
   readonly rounds: number
+  /** What the baseline is worth: a plain loop over onnxruntime-node, timed beside it. Absent in older journals. */
+  readonly plainLoop?: PlainLoopComparison | { readonly missing: string }
   /** Set when the untuned default was faster than what the search had found, and was taken instead. */
   readonly instead?: { readonly lossToUntuned: LossToUntuned; readonly quality: SideQuality }
+}
+
+export interface PlainLoopComparison {
+  readonly scenario: string
+  readonly textsPerSecond: number
+  readonly baselineByPlain: Interval
 }
 
 export interface Interval {

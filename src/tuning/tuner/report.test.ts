@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeFakeTuning } from '../../../test/fixtures/fake-tuning.ts'
 import { createRandom } from '../measure/random.ts'
 import { buildGuide } from './guide.ts'
+import type { FinalComparison } from './journal.ts'
 import { predictRound } from './predict-round.ts'
 import { renderHtml, renderMarkdown } from './render-report.ts'
 import { buildReport } from './report.ts'
@@ -59,6 +60,9 @@ describe('the report', () => {
     expect(markdown).toContain('| lower precision | FP8: 80 -> 50 to 60 ms | gave nothing | gave nothing |')
     expect(markdown).toContain('not measured: no NVIDIA GPU on this machine; the stage was not asked for')
     expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
+    expect(markdown).toMatch(
+      /\| 1 client \| texts\/s \| 10\d\.\d \| (9\d|10\d)\.\d \| 0\.9\d \(0\.9\d-[01]\.\d\d\) \| within 10 % \| PASS \|/,
+    )
     for (const text of [markdown, renderHtml('Tuning', blocks)]) {
       expect(text).not.toMatch(/undefined|NaN|Infinity|\[object/)
     }
@@ -74,6 +78,20 @@ describe('the report', () => {
     expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
     expect(winningSteps(taken)).toEqual([])
     expect(renderMarkdown('Guide', buildGuide(taken, 'tuned.json'))).toContain('The defaults: nothing that')
+  })
+
+  it('says where the baseline is no fair one, and why that was not measured', () => {
+    const render = (plainLoop: FinalComparison['plainLoop']): string => {
+      const final = { ...story.end.final, plainLoop: plainLoop! }
+      return renderMarkdown('Tuning', buildReport({ ...story, end: { ...story.end, final } }, defaultTargets))
+    }
+    const slow = {
+      scenario: '1 client',
+      textsPerSecond: 125,
+      baselineByPlain: { ratio: 0.8, low: 0.7, high: 0.91 },
+    }
+    expect(render(slow)).toMatch(/\| 125\.0 \| .* \| 0\.80 \(0\.70-0\.91\) \| within 10 % \| FAIL \|/)
+    expect(render({ missing: 'planted' })).toContain('onnxruntime-node: not measured: planted.')
   })
 
   it('is one HTML file that asks for nothing else and escapes what it shows', () => {

@@ -43,6 +43,7 @@ export function buildReport(story: TuningStory, targets: readonly Target[]): Blo
         return comparisonRows(scenario, end.final, gain)
       }),
     },
+    ...plainLoopBlocks(end.final),
     ...plotBlocks(story),
     { kind: 'heading', text: "The plan's steps" },
     planTable(story),
@@ -84,6 +85,48 @@ function describeInstead({ end }: TuningStory): Block[] {
   const text = `What the search had found gave ${ratio.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)}) times the texts/s of the untuned default${where}, so the default was taken: the search had too little time, or the machine was too noisy.`
   return [{ kind: 'text', text }]
 }
+
+/** So that a gain over the baseline is none over a service that was made slow. */
+function plainLoopBlocks({ plainLoop, baseline }: FinalComparison): Block[] {
+  if (plainLoop === undefined) return []
+  if ('missing' in plainLoop) {
+    const text = `The baseline beside a plain loop over onnxruntime-node: not measured: ${plainLoop.missing}.`
+    return [{ kind: 'text', text }]
+  }
+  const { scenario, textsPerSecond, baselineByPlain } = plainLoop
+  const isFair = Math.abs(baselineByPlain.ratio - 1) <= fairDistance
+  return [
+    {
+      kind: 'text',
+      text: 'Is the baseline a fair one? Beside it, in the same rounds and over the same texts, what is written first: tokenise, onnxruntime-node, mean, normalise, one text after the other.',
+    },
+    {
+      kind: 'table',
+      head: [
+        'closed loop',
+        'measure',
+        'plain loop',
+        'baseline',
+        'baseline / plain loop',
+        'wanted',
+        'verdict',
+      ],
+      rows: [
+        [
+          scenario,
+          'texts/s',
+          textsPerSecond.toFixed(1),
+          baseline.scenarios[scenario]!.textsPerSecond.toFixed(1),
+          formatInterval(baselineByPlain),
+          'within 10 %',
+          isFair ? 'PASS' : 'FAIL',
+        ],
+      ],
+    },
+  ]
+}
+
+const fairDistance = 0.1
 
 function isolationBlocks(isolated: readonly IsolatedChange[]): Block[] {
   if (isolated.length === 0) return []

@@ -18,6 +18,8 @@ export interface SideSetup {
   readonly moreClients?: readonly number[]
   readonly roundMs: number
   readonly qualityTexts: number
+  /** In place of the service: one text after the other through onnxruntime-node. Reads model and threads of the values. */
+  readonly plainLoop?: boolean
   /** Texts to send; default the generated mix. */
   readonly texts?: readonly string[]
 }

@@ -5,119 +5,121 @@ import { toReason } from '../../errors.ts'
 import type { EmbeddingPipeline } from '../../serving/pipeline/embedding-pipeline.ts'
 import { startPipeline } from '../../serving/pipeline/start-pipeline.ts'
 import { createInProcessTarget } from '../measure/in-process-target.ts'
-import { runLoad } from '../measure/load.ts'
+import { createPlainLoop } from '../measure/plain-loop.ts'
 import type { LoadTarget } from '../measure/target.ts'
 import {
-  type Workload,
+  type CountTokens,
+  createTokenCounter,
   makeMixedWorkload,
   makeTextsWorkload,
-  createTokenCounter,
 } from '../measure/workload.ts'
 import { judgePipeline } from '../quality/assess-pipeline.ts'
 import { makeQualityTexts } from '../quality/quality-texts.ts'
-import type { SideInfo, SideQuality, Slice } from './side.ts'
+import { type SideLoad, startSideLoad } from './side-load.ts'
+import type { SideInfo, SideQuality } from './side.ts'
 import type { SideAnswer, SideRequest, SideSetup } from './side-protocol.ts'
 import { profileWinner } from './winner-profile.ts'
 
-interface Running {
-  readonly setup: SideSetup
-  readonly config: Config
-  readonly pipeline: EmbeddingPipeline
-  readonly target: LoadTarget
-  readonly workload: Workload
+interface Running extends AsyncDisposable {
+  readonly info: SideInfo
+  readonly load: SideLoad
+  assess(): Promise<SideQuality>
 }
 let running: Running | undefined
-
-/** Of each number of clients, before anything is measured: with 5 an equal candidate still was 2 % behind at first. */
-const warmUpRounds = 10
 
 process.on('message', (request: SideRequest) => {
   if (request.kind === 'stop') process.disconnect()
   else void answer(request).then((reply) => process.send!(reply))
 })
 // The tuner is gone, or wants no more.
-process.on('disconnect', () => void running?.pipeline[Symbol.asyncDispose]())
+process.on('disconnect', () => void running?.[Symbol.asyncDispose]())
 
 async function answer(request: Exclude<SideRequest, { kind: 'stop' }>): Promise<SideAnswer> {
   try {
     if (request.kind === 'start') {
-      running = await start(request.setup)
-      await warmUp(running)
-      return { kind: 'started', info: describe(running) }
+      const { setup } = request
+      running = await (setup.plainLoop === true ? startPlainLoop(setup) : startService(setup))
+      return { kind: 'started', info: running.info }
     }
     if (request.kind === 'profile') {
       const { values, ...setup } = request.setup
       return { kind: 'profiled', profile: await profileWinner(loadConfig({ flags: values }), setup) }
     }
-    if (request.kind === 'measure') return { kind: 'measured', slice: await measure(running!, request.all) }
-    return { kind: 'assessed', quality: await assess(running!) }
+    if (request.kind === 'measure')
+      return { kind: 'measured', slice: await running!.load.measure(request.all) }
+    return { kind: 'assessed', quality: await running!.assess() }
   } catch (error) {
     return { kind: 'failed', reason: toReason(error) }
   }
 }
 
-async function start(setup: SideSetup): Promise<Running> {
+async function startService(setup: SideSetup): Promise<Running> {
   const config = loadConfig({ flags: setup.values })
   const { cacheDir, cudaSearch } = setup
   const { pipeline } = await startPipeline(config, { cacheDir, cudaSearch })
-  const countTokens = createTokenCounter(pipeline.tokenizer, pipeline.spec.maxTokens)
-  const { texts } = setup
+  try {
+    const countTokens = createTokenCounter(pipeline.tokenizer, pipeline.spec.maxTokens)
+    return {
+      info: describe(pipeline),
+      load: await startLoad(setup, createInProcessTarget('side', pipeline), countTokens),
+      assess: () => assess(setup, config, pipeline),
+      [Symbol.asyncDispose]: () => pipeline[Symbol.asyncDispose](),
+    }
+  } catch (error) {
+    await pipeline[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+async function startPlainLoop(setup: SideSetup): Promise<Running> {
+  const {
+    model,
+    offline,
+    revision,
+    hfToken: token,
+    hfEndpoint: endpoint,
+    threads,
+  } = loadConfig({ flags: setup.values })
+  const loop = await createPlainLoop(model, {
+    cacheDir: setup.cacheDir,
+    offline,
+    revision,
+    token,
+    endpoint,
+    threads,
+  })
+  return {
+    info: {
+      engine: 'onnxruntime-node',
+      precision: 'fp32',
+      device: 'cpu',
+      runtimeVersion: loop.runtimeVersion,
+      memoryBytes: 0,
+      modelHash: loop.spec.contentHash,
+    },
+    load: await startLoad(setup, loop.target, loop.countTokens),
+    assess: () => Promise.reject(new Error('a plain loop is timed, not judged')),
+    [Symbol.asyncDispose]: () => loop[Symbol.asyncDispose](),
+  }
+}
+
+async function startLoad(setup: SideSetup, target: LoadTarget, countTokens: CountTokens): Promise<SideLoad> {
+  const { texts, clients, moreClients, roundMs } = setup
   const workload =
     texts === undefined
       ? await makeMixedWorkload({ countTokens })
       : await makeTextsWorkload('own texts', texts, { countTokens })
-  return { setup, config, pipeline, workload, target: createInProcessTarget('side', pipeline) }
+  return startSideLoad({ target, workload, clients, moreClients, roundMs })
 }
 
-/** What a process does first is slower for seconds: shapes of the engine, costs that the batcher learns, JavaScript that is not
- * optimised yet. Without this an equal candidate, which has just begun, was 5 to 8 % behind the incumbent in its first
- * 8 pairs, 4 % in the next 8 (openvino bf16, 2 cores). */
-async function warmUp({ setup, target, workload }: Running): Promise<void> {
-  const durationMs = warmUpRounds * setup.roundMs
-  for (const clients of setup.clients)
-    await runLoad(target, { workload, load: { kind: 'closed', clients }, durationMs, warmupMs: 0 })
+function describe({ engine, spec }: EmbeddingPipeline): SideInfo {
+  const { name, precision, device, runtimeVersion, memoryBytes } = engine.info
+  return { engine: name, precision, device, runtimeVersion, memoryBytes, modelHash: spec.contentHash }
 }
 
-function describe({ pipeline }: Running): SideInfo {
-  const { name, precision, device, runtimeVersion, memoryBytes } = pipeline.engine.info
-  return {
-    engine: name,
-    precision,
-    device,
-    runtimeVersion,
-    memoryBytes,
-    modelHash: pipeline.spec.contentHash,
-  }
-}
-
-async function measure({ setup, target, workload }: Running, all: boolean): Promise<Slice> {
-  const clientCounts = [...setup.clients, ...(all ? (setup.moreClients ?? []) : [])].sort((a, b) => a - b)
-  const scenarios: [string, Slice['scenarios'][string]][] = []
-  for (const clients of clientCounts) {
-    const latenciesMs: number[] = []
-    const round = await runLoad(target, {
-      workload,
-      load: { kind: 'closed', clients },
-      durationMs: setup.roundMs,
-      // The caches of the other side have to leave.
-      warmupMs: setup.roundMs / 5,
-      onLatency: (latencyMs) => latenciesMs.push(latencyMs),
-    })
-    if (round.errors > 0) throw new Error(`${round.errors} requests failed, the first: ${round.firstError}`)
-    const { textsPerSecond, p50Ms, p95Ms, p99Ms } = round
-    const name = `${clients} client${clients === 1 ? '' : 's'}`
-    scenarios.push([name, { textsPerSecond, p50Ms, p95Ms, p99Ms, latenciesMs }])
-  }
-  return { scenarios: Object.fromEntries(scenarios), rssBytes: process.memoryUsage.rss() }
-}
-
-async function assess({ setup, config, pipeline }: Running): Promise<SideQuality> {
+async function assess(setup: SideSetup, config: Config, pipeline: EmbeddingPipeline): Promise<SideQuality> {
   const texts = makeQualityTexts(setup.qualityTexts)
-  const { report, checks, passed } = await judgePipeline({
-    pipeline,
-    config,
-    texts,
-    cacheDir: setup.cacheDir,
-  })
+  const { cacheDir } = setup
+  const { report, checks, passed } = await judgePipeline({ pipeline, config, texts, cacheDir })
   return { passed, worstCosine: report.worstCosine, checks }
 }

@@ -8,6 +8,7 @@ import { isolate } from './isolate.ts'
 import type { ExperimentEntry, FinalComparison, Journal, JournalEntry, RunFacts } from './journal.ts'
 import { type KnobValue, type Stage, type StageKnob, knobsFor, toChange } from './search-space.ts'
 import { type Side, type Settings, type Slice, type StartSide, toSlice } from './side.ts'
+import { TimeBudget } from './time-budget.ts'
 import type { TunedKey } from './tuned-config.ts'
 import type { TunedProfile, WinnerProfile } from './winner-profile.ts'
 
@@ -18,6 +19,8 @@ export interface TuneOptions {
   readonly baseline: Settings
   /** What a user gets without tuning. */
   readonly untuned: Settings
+  /** A plain loop over onnxruntime-node with one client, to hold a baseline on onnx against. */
+  readonly startPlainLoop?: StartSide
   /** What it must not profit from, for it to be just that: no part of the result. */
   readonly untunedConditions?: Settings
   readonly start: StartSide
@@ -62,30 +65,28 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
 
 class Tuner {
   readonly #options: TuneOptions
-  readonly #startedMs: number
+  readonly #time: TimeBudget
   readonly #nowMs: () => number
   readonly #earlier: ExperimentEntry[]
   #incumbent: { id: string; settings: Settings; side: Side | undefined }
   #trials = 0
   /** In the order in which they were kept. */
   readonly #kept: Settings[] = []
-  /** Of the knobs that have not had their turn, the one of now included. */
-  #weightLeft: number
-  /** The quickest start of a configuration so far: the first of a model exports and builds what the others find. */
-  #startMs = Infinity
-  /** To measure once. */
-  #sliceMs = 0
   #stoppedBy: string | undefined
 
   constructor(options: TuneOptions) {
     this.#options = options
     this.#nowMs = options.nowMs ?? (() => performance.now())
-    this.#startedMs = this.#nowMs()
     this.#earlier = options.earlier.filter((entry) => entry.kind === 'experiment')
     this.#incumbent = { id: 'baseline', settings: options.baseline, side: undefined }
-    this.#weightLeft = options.stages
-      .flatMap(({ knobs }) => knobs)
-      .reduce((sum, knob) => sum + weigh(knob), 0)
+    this.#time = new TimeBudget({
+      stages: options.stages,
+      budgetMs: options.budgetMs ?? Infinity,
+      finalRounds: this.#finalRounds,
+      hasPlainLoop: options.startPlainLoop !== undefined,
+      isolates: options.isTargetMissed !== undefined,
+      nowMs: this.#nowMs,
+    })
   }
 
   get #finalRounds(): number {
@@ -100,7 +101,7 @@ class Tuner {
       await this.#write({ kind: 'begin', version: 1, date, key, stages: names, facts })
     } else await this.#write({ kind: 'resume', date })
     try {
-      this.#sliceMs = (
+      this.#time.sliceMs = (
         earlier.find((entry) => entry.kind === 'baseline') ?? (await this.#measureBaseline())
       ).sliceMs
       for (const stage of stages) await this.#runStage(stage)
@@ -159,7 +160,7 @@ class Tuner {
   async #runStage(stage: Stage): Promise<void> {
     const found = knobsFor(stage, this.#incumbent.settings)
     const missing = stage.knobs.filter(({ key }) => !found.some((knob) => knob.key === key))
-    for (const knob of missing) this.#weightLeft -= weigh(knob)
+    for (const knob of missing) this.#time.passKnob(knob)
     if (found.length === 0) {
       await this.#skip(stage.name, stage.skipped ?? this.#describeMissing(stage))
       return
@@ -167,7 +168,7 @@ class Tuner {
     for (const knob of found) {
       const current = this.#incumbent.settings[knob.key] ?? knob.byDefault
       await descend(knob, current, (value) => this.#try(stage, knob, value))
-      this.#weightLeft -= weigh(knob)
+      this.#time.passKnob(knob)
     }
   }
 
@@ -209,7 +210,7 @@ class Tuner {
       settings,
       memoryLimits,
       maxPairs,
-      isOver: this.#makeDeadline(knob),
+      isOver: this.#time.deadlineFor(knob),
       signal,
     })
     const id = `e${this.#trials}`
@@ -242,40 +243,14 @@ class Tuner {
   readonly #start: StartSide = async (settings) => {
     const startedMs = this.#nowMs()
     const side = await this.#options.start(settings)
-    this.#startMs = Math.min(this.#startMs, this.#nowMs() - startedMs)
+    this.#time.noteStart(this.#nowMs() - startedMs)
     return side
-  }
-
-  /** What the comparison at the end will take; baseline and untuned are to be started for it. */
-  #finalMs(): number {
-    const startMs = this.#startMs === Infinity ? 0 : this.#startMs
-    return 2 * startMs + 3 * this.#finalRounds * this.#sliceMs
-  }
-
-  /** Of the budget, without the comparison at the end. */
-  #leftMs(): number {
-    const { budgetMs = Infinity } = this.#options
-    const reserveMs =
-      this.#options.isTargetMissed === undefined || budgetMs === Infinity ? 0 : isolationShare * budgetMs
-    return budgetMs - reserveMs - this.#finalMs() - (this.#nowMs() - this.#startedMs)
-  }
-
-  /** On a noisy machine one knob could take all the time: each gets its share of what is left. */
-  #makeDeadline(knob: StageKnob): (estimate: number) => boolean {
-    const share = weigh(knob) / Math.max(weigh(knob), this.#weightLeft)
-    const leftMs = Math.max(0, this.#leftMs())
-    const startMs = this.#nowMs()
-    // What looks like a gain may take more, to be shown or not.
-    return (estimate) => {
-      const patience = estimate > promising ? 3 : 1
-      return this.#nowMs() - startMs > Math.min(1, patience * share) * leftMs
-    }
   }
 
   #isSpent(): boolean {
     const { maxTrials = Infinity, budgetMs = Infinity } = this.#options
     if (this.#trials >= maxTrials) this.#stoppedBy = `the ${maxTrials} trials allowed`
-    if (this.#leftMs() <= 0) {
+    if (this.#time.leftMs() <= 0) {
       this.#stoppedBy = `the ${Math.round(budgetMs / 60_000)} minutes allowed`
     }
     return this.#stoppedBy !== undefined
@@ -302,23 +277,32 @@ class Tuner {
   }
 
   async #compareAtEnd(): Promise<FinalComparison> {
-    const { start, baseline, untuned, untunedConditions, signal, onEvent } = this.#options
+    const { start, startPlainLoop, baseline, untuned, untunedConditions, signal, onEvent } = this.#options
     onEvent?.({ kind: 'final', round: 0, ofRounds: this.#finalRounds })
     const winner = await this.#side()
     await using baselineSide = await start(baseline)
-    const untunedSide = await start({ ...untuned, ...untunedConditions }).catch((error: unknown) => {
-      signal?.throwIfAborted()
-      return { missing: `it does not start: ${toReason(error)}`, async [Symbol.asyncDispose]() {} }
-    })
-    await using owned = untunedSide
+    await using untunedSide = await this.#startIfPossible(start, { ...untuned, ...untunedConditions })
+    await using plain =
+      startPlainLoop === undefined
+        ? toMissing('the baseline is no onnx on the CPU')
+        : await this.#startIfPossible(startPlainLoop, baseline)
     return await compareAtEnd(
-      { baseline: baselineSide, untuned: owned, winner },
+      { baseline: baselineSide, untuned: untunedSide, winner, plain },
       {
         rounds: this.#finalRounds,
         signal,
         onRound: (round, ofRounds) => onEvent?.({ kind: 'final', round, ofRounds }),
       },
     )
+  }
+
+  async #startIfPossible(start: StartSide, settings: Settings): Promise<Side | MissingSide> {
+    try {
+      return await start(settings)
+    } catch (error) {
+      this.#options.signal?.throwIfAborted()
+      return toMissing(`it does not start: ${toReason(error)}`)
+    }
   }
 
   async #profile(settings: Settings): Promise<void> {
@@ -339,11 +323,10 @@ class Tuner {
   }
 
   async #isolate(): Promise<void> {
-    const { start, baseline, signal, onEvent, budgetMs = Infinity } = this.#options
+    const { start, baseline, signal, onEvent } = this.#options
     const changes = this.#kept
     // One change alone was measured against the baseline already.
     if (changes.length < 2) return
-    const endMs = this.#startedMs + budgetMs
     await using side = await start(baseline)
     const results = await isolate({
       changes,
@@ -351,7 +334,7 @@ class Tuner {
       baseline: side,
       start,
       signal,
-      isOver: () => this.#nowMs() > endMs,
+      isOver: () => this.#time.isOver(),
       onChange: (change) => onEvent?.({ kind: 'isolate', change }),
     })
     await this.#write({ kind: 'isolation', results })
@@ -363,18 +346,16 @@ class Tuner {
   }
 }
 
-/** Engine and precision decide on more than all other knobs together, and what they are decides which of those there are. */
-function weigh({ key }: StageKnob): number {
-  return key === 'engine' || key === 'precision' ? 3 : 1
+interface MissingSide extends AsyncDisposable {
+  readonly missing: string
+}
+
+function toMissing(missing: string): MissingSide {
+  return { missing, async [Symbol.asyncDispose]() {} }
 }
 
 type BaselineEntry = Extract<JournalEntry, { kind: 'baseline' }>
 const baselineRounds = 5
-/** Log ratio of a gain that is worth the time to show it. */
-const promising = 0.03
-/** Of the time, kept for the isolation after a missed target. */
-const isolationShare = 0.15
-
 function isSame(a: Settings, b: Settings): boolean {
   const keys = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof Settings>
   return [...keys].every((key) => a[key] === b[key])
