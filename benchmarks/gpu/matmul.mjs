@@ -1,24 +1,28 @@
-// cuBLASLt's algorithms on this GPU: the products of a model, every candidate timed with nothing in the L2 cache.
-//   node benchmarks/gpu/matmul.mjs [--rows 16,128,512,4096,16384] [--precision bf16,fp8,fp8-rowwise] [--hidden 2560]
-//     [--intermediate 9728] [--heads 32] [--kv-heads 8] [--head-size 128] [--layers 36] [--rounds 5] [--cache FOLDER]
-//     [--gpu 0] [--out FILE]
-// Defaults: Qwen3-Embedding-4B. Operands are random: zeros are up to 20 % faster. With --cache a second run reads what the
-// first found. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. Prints a table, then one JSON line; a product that the GPU
-// does not support is a line that says so.
-import { writeFileSync } from 'node:fs'
+// cuBLASLt's algorithms on this GPU: the products of a model, every candidate timed with nothing in the L2 cache. For each
+// product: cuBLASLt's first choice, the best of the first 8 and of the first 64 that it names, and the best that is found
+// beside those by changing tile, stages, cluster and split (--wide-ms a product), with its configuration.
+//   node benchmarks/gpu/matmul.mjs [--rows 1,16,128,512,4096] [--precision fp8] [--wide-ms 800] [--limit-s 55] [--hidden 2560]
+//     [--intermediate 9728] [--heads 32] [--kv-heads 8] [--head-size 128] [--layers 36] [--rounds 5] [--gpu 0] [--out FILE]
+// Defaults: Qwen3-Embedding-4B; the engine itself searches 200 ms wide for at most 128 rows. Operands are random: zeros are up
+// to 20 % faster. Products that are not begun within --limit-s seconds are left out and named. Needs dist/, an NVIDIA driver,
+// NVRTC and cuBLASLt. Prints a table, then one JSON line; a product that the GPU does not support is a line that says so.
+import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { KernelBench } from '../../dist/engines/cuda/checks/kernel-bench.js'
 import { makeNormalBf16, makeRandom } from '../../dist/engines/cuda/checks/random-values.js'
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
-import { DiskCache } from '../../dist/hardware/gpu/disk-cache.js'
 import { Matmul } from '../../dist/hardware/gpu/matmul.js'
-import { searchAlgorithm } from '../../dist/hardware/gpu/matmul-search.js'
+import { fastest, medianOf } from '../../dist/hardware/gpu/matmul-candidate.js'
+import { chooseAlgorithm, timeCandidates } from '../../dist/hardware/gpu/matmul-search.js'
+import { readConfig } from '../../dist/hardware/gpu/matmul-variants.js'
 import { openNative } from './open-native.mjs'
 
 const { values: flags } = parseArgs({
   options: {
-    rows: { type: 'string', default: '16,128,512,4096,16384' },
-    precision: { type: 'string', default: 'bf16,fp8,fp8-rowwise' },
+    rows: { type: 'string', default: '1,16,128,512,4096' },
+    precision: { type: 'string', default: 'fp8' },
+    'wide-ms': { type: 'string', default: '800' },
+    'limit-s': { type: 'string', default: '55' },
     hidden: { type: 'string', default: '2560' },
     intermediate: { type: 'string', default: '9728' },
     heads: { type: 'string', default: '32' },
@@ -26,14 +30,14 @@ const { values: flags } = parseArgs({
     'head-size': { type: 'string', default: '128' },
     layers: { type: 'string', default: '36' },
     rounds: { type: 'string', default: '5' },
-    cache: { type: 'string' },
     gpu: { type: 'string', default: '0' },
     out: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 })
 if (flags.help) {
-  console.log('see the head of benchmarks/gpu/matmul.mjs')
+  const head = readFileSync(new URL(import.meta.url), 'utf8').split('\nimport ')[0]
+  console.log(head.replaceAll(/^\/\/ ?/gm, ''))
   process.exit(0)
 }
 const number = (name) => Number(flags[name])
@@ -44,10 +48,11 @@ const products = [
   { name: 'gate+up', inner: number('hidden'), columns: 2 * number('intermediate') },
   { name: 'down', inner: number('intermediate'), columns: number('hidden') },
 ]
+/** Of the results: how they were found. */
+const ways = ['firstUs', 'of8Us', 'of64Us', 'wideUs']
 
 const { gpu, compiler, matmul: library, machine } = await openNative(flags)
 if (library === undefined) throw new Error('cuBLASLt was not found: set LD_LIBRARY_PATH to its folder')
-const cache = flags.cache === undefined ? {} : { cache: new DiskCache(flags.cache) }
 const loader = new KernelLoader(gpu, compiler)
 console.log(
   Object.entries(machine)
@@ -56,32 +61,31 @@ console.log(
 )
 
 const results = []
+const layers = []
+const left = []
 for (const precision of flags.precision.split(',')) {
   for (const rows of flags.rows.split(',').map(Number)) {
-    let layerUs = 0
-    let firstChoiceUs = 0
-    let flops = 0
+    const found = []
     for (const product of products) {
-      const found = await search(precision, rows, product)
-      results.push({ precision, rows, ...product, ...found })
-      if (found.error !== undefined) {
-        console.log(`${precision} ${rows} x ${product.name}: ${found.error}`)
-        layerUs = Number.NaN
+      if (performance.now() > number('limit-s') * 1000) {
+        left.push(`${precision} ${rows} x ${product.name}`)
         continue
       }
-      layerUs += found.medianUs
-      firstChoiceUs += found.firstChoiceUs
-      flops += 2 * rows * product.columns * product.inner
-      console.log(
-        `${precision} ${rows} x ${product.name}: ${found.medianUs.toFixed(1)} us, ${found.tflops.toFixed(0)} TFLOPS; best of ${found.candidates}, the first choice ${found.firstChoiceUs.toFixed(1)} us; searched in ${found.searchMs.toFixed(0)} ms`,
-      )
+      const result = { precision, rows, ...product, ...(await search(precision, rows, product)) }
+      results.push(result)
+      found.push(result)
+      console.log(describe(result))
     }
-    const layers = number('layers')
-    console.log(
-      `${precision} ${rows} tokens, ${layers} layers: ${((layers * layerUs) / 1e3).toFixed(2)} ms (first choices ${((layers * firstChoiceUs) / 1e3).toFixed(2)} ms), ${(flops / layerUs / 1e6).toFixed(0)} TFLOPS`,
+    if (found.length < products.length || found.some(({ error }) => error !== undefined)) continue
+    const layer = Object.fromEntries(
+      ways.map((way) => [way, found.reduce((sum, each) => sum + each[way], 0)]),
     )
+    layers.push({ precision, rows, ...layer })
+    const ms = ways.map((way) => ((number('layers') * layer[way]) / 1e3).toFixed(3)).join(' / ')
+    console.log(`${precision} ${rows} rows, ${number('layers')} layers: first / of 8 / of 64 / wide ${ms} ms`)
   }
 }
+if (left.length > 0) console.log(`not begun within ${flags['limit-s']} s: ${left.join(', ')}`)
 const record = JSON.stringify({
   command: ['node', 'benchmarks/gpu/matmul.mjs', ...process.argv.slice(2)].join(' '),
   date: new Date().toISOString(),
@@ -89,6 +93,8 @@ const record = JSON.stringify({
   node: process.version,
   machine,
   results,
+  layers,
+  left,
 })
 if (flags.out !== undefined) writeFileSync(flags.out, `${record}\n`)
 console.log(record)
@@ -96,8 +102,8 @@ process.exit(0)
 
 async function search(precision, rows, { inner, columns }) {
   const bench = new KernelBench(loader, { rounds: 0 })
+  const matmul = new Matmul(library, { precision, rows, columns, inner, accumulate: false })
   try {
-    const matmul = new Matmul(library, { precision, rows, columns, inner, accumulate: false })
     const operands = {
       a: bench.upload(randomOperand(precision, rows * inner, 1)),
       b: bench.upload(randomOperand(precision, columns * inner, 2)),
@@ -110,22 +116,50 @@ async function search(precision, rows, { inner, columns }) {
           }),
     }
     const from = performance.now()
-    const found = await searchAlgorithm(matmul, {
-      stream: bench.stream,
-      operands,
-      rounds: number('rounds'),
-      ...cache,
-    })
+    const options = { stream: bench.stream, operands, rounds: number('rounds'), wideMs: number('wide-ms') }
+    const timed = await timeCandidates(matmul, options)
     const searchMs = performance.now() - from
-    matmul[Symbol.dispose]()
-    const { medianUs, firstChoiceUs, candidates } = found
-    const tflops = (2 * rows * columns * inner) / medianUs / 1e6
-    return { medianUs, firstChoiceUs, candidates, tflops, searchMs }
+    const bestOf = (count) =>
+      medianOf(
+        fastest(
+          timed.named.filter(({ rank }) => rank < count),
+          1,
+        )[0],
+      )
+    const chosen = await chooseAlgorithm(matmul, timed, options)
+    const [finalist] = fastest(timed.finalists, 1)
+    return {
+      firstUs: medianOf(timed.named[0]),
+      of8Us: bestOf(8),
+      of64Us: bestOf(64),
+      wideUs: chosen.medianUs,
+      named: timed.named.length,
+      tried: timed.triedCount,
+      config: readConfig(matmul, chosen),
+      workspaceBytes: chosen.workspaceBytes,
+      // A faster one that gives another product is not taken.
+      wrongUs:
+        finalist !== undefined && medianOf(finalist) < chosen.medianUs ? medianOf(finalist) : undefined,
+      bytesPerSecond: (columns * inner * (precision === 'bf16' ? 2 : 1)) / (chosen.medianUs / 1e6),
+      tflops: (2 * rows * columns * inner) / chosen.medianUs / 1e6,
+      searchMs,
+    }
   } catch (error) {
     return { error: String(error) }
   } finally {
+    matmul[Symbol.dispose]()
     bench[Symbol.dispose]()
   }
+}
+
+function describe({ precision, rows, name, error, ...found }) {
+  if (error !== undefined) return `${precision} ${rows} x ${name}: ${error}`
+  const us = ways.map((way) => found[way].toFixed(1)).join(' / ')
+  const config = Object.entries(found.config)
+    .map((each) => each.join(' '))
+    .join(', ')
+  const wrong = found.wrongUs === undefined ? '' : `; A WRONG ONE TOOK ${found.wrongUs.toFixed(1)} us`
+  return `${precision} ${rows} x ${name}: first / of 8 / of ${found.named} / wide ${us} us, ${(found.bytesPerSecond / 1e9).toFixed(0)} GB/s of weights, ${found.tflops.toFixed(0)} TFLOPS; ${found.tried} tried in ${found.searchMs.toFixed(0)} ms: ${config}${wrong}`
 }
 
 /** Normal bf16, or E4M3 of every exponent but the largest. */

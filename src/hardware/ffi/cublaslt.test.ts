@@ -40,7 +40,7 @@ describe.skipIf(!canCompile)('cuBLASLt, from C', () => {
     expect(new BigUint64Array(found[1]!.bytes.buffer)).toEqual(
       BigUint64Array.from({ length: 8 }, (_, i) => 0x300n + BigInt(i)),
     )
-    expect(matmul.accepts(found[0]!)).toBe(true)
+    expect(matmul.check(found[0]!.bytes)).toEqual({ bytes: found[0]!.bytes, workspaceBytes: 64 })
     matmul.launch(stream, operands, found[1]!)
     const workspace = `0x${library.workspace.handle.toString(16)}`
     const handleOfStream = `0x${stream.handle.toString(16)}`
@@ -68,6 +68,40 @@ describe.skipIf(!canCompile)('cuBLASLt, from C', () => {
       'cublasLtMatrixLayoutDestroy 0x3003',
       'cublasLtMatmulDescDestroy 0x2000',
       'cublasLtDestroy 0x1000',
+    ])
+  })
+
+  it('configures an algorithm', async () => {
+    const path = compileNative('cublaslt')
+    const cublaslt = loadCublaslt(path)
+    const fakes = loadLibrary(path)
+    const { gpu } = await openFakeGpu()
+    const library = new MatmulLibrary(gpu, cublaslt, { workspaceBytes: 4096 })
+    const types = [library.handle, 68, 0, 28, 28, 14, 14] as const
+    const [ids, count]: [Int32Array, [number | null]] = [new Int32Array(4), [null]]
+    fakes.declare<[], string>('const char *fake_calls()')()
+    cublaslt.cublasLtMatmulAlgoGetIds(...types, 4, ids, count)
+    expect([...ids.subarray(0, count[0]!)]).toEqual([6, 66])
+    const algorithm = new Uint8Array(64)
+    cublaslt.cublasLtMatmulAlgoInit(...types, 66, algorithm)
+    expect(new BigUint64Array(algorithm.buffer)[7]).toBe(0x42007n)
+    cublaslt.cublasLtMatmulAlgoCapGetAttribute(algorithm, 13, new Uint8Array(0), 0, count)
+    expect(count).toEqual([12])
+    const stages = new Uint8Array(12)
+    cublaslt.cublasLtMatmulAlgoCapGetAttribute(algorithm, 13, stages, 12, count)
+    expect([...new Int32Array(stages.buffer)]).toEqual([13, 14, 15])
+    cublaslt.cublasLtMatmulAlgoConfigSetAttribute(algorithm, 8, Uint16Array.of(513), 2)
+    const value = new Uint8Array(2)
+    cublaslt.cublasLtMatmulAlgoConfigGetAttribute(algorithm, 8, value, 2, count)
+    expect([[...value], count]).toEqual([[1, 2], [2]])
+    library[Symbol.dispose]()
+    expect(fakes.declare<[], string>('const char *fake_calls()')().trim().split('\n').slice(0, -1)).toEqual([
+      'cublasLtMatmulAlgoGetIds 0x1000 68 0 28 28 14 14 4',
+      'cublasLtMatmulAlgoInit 0x1000 68 0 28 28 14 14 66',
+      'cublasLtMatmulAlgoCapGetAttribute 0x42000 13 0',
+      'cublasLtMatmulAlgoCapGetAttribute 0x42000 13 12',
+      'cublasLtMatmulAlgoConfigSetAttribute 0x42000 8 = 0x201 of 2 bytes',
+      'cublasLtMatmulAlgoConfigGetAttribute 0x42000 8 2',
     ])
   })
 })

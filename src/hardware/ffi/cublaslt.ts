@@ -43,11 +43,42 @@ export const algorithmBytes = 64
 export const heuristicResultBytes = 96
 export const heuristicWorkspaceOffset = 64
 export const heuristicStateOffset = 72
+/** cublasLtMatmulAlgoCapAttributes_t, with the width of the value */
+export const CUBLASLT_ALGO_CAP_SPLITK_SUPPORT = 0 // i32
+export const CUBLASLT_ALGO_CAP_REDUCTION_SCHEME_MASK = 1 // u32
+export const CUBLASLT_ALGO_CAP_CTA_SWIZZLING_SUPPORT = 2 // u32
+export const CUBLASLT_ALGO_CAP_TILE_IDS = 6 // u32 [count]
+export const CUBLASLT_ALGO_CAP_CUSTOM_OPTION_MAX = 7 // i32
+export const CUBLASLT_ALGO_CAP_STAGES_IDS = 13 // u32 [count]
+/** cublasLtMatmulAlgoConfigAttributes_t, with the width of the value */
+export const CUBLASLT_ALGO_CONFIG_ID = 0 // i32
+export const CUBLASLT_ALGO_CONFIG_TILE_ID = 1 // u32
+export const CUBLASLT_ALGO_CONFIG_SPLITK_NUM = 2 // i32
+export const CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME = 3 // u32
+export const CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING = 4 // u32
+export const CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION = 5 // u32
+export const CUBLASLT_ALGO_CONFIG_STAGES_ID = 6 // u32
+/** Since 11.8. */
+export const CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID = 8 // u16
+/** cublasLtClusterShape_t of 13.4: 0 leaves it to the library, the others begin at 2. */
+export const CUBLASLT_CLUSTER_SHAPE_END = 52
 
 declareEnum('cublasStatus_t', 'cublasComputeType_t', 'cudaDataType_t')
 declareEnum('cublasLtMatmulDescAttributes_t', 'cublasLtMatmulPreferenceAttributes_t')
+declareEnum('cublasLtMatmulAlgoCapAttributes_t', 'cublasLtMatmulAlgoConfigAttributes_t')
 declareHandle('cublasLtHandle_t', 'cublasLtMatmulDesc_t', 'cublasLtMatrixLayout_t')
 declareHandle('cublasLtMatmulPreference_t', 'cudaStream_t')
+
+/** What decides which algorithms there are. */
+type AlgorithmTypes = [
+  handle: CublasLtHandle,
+  computeType: number,
+  scaleType: number,
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+]
 
 export type Cublaslt = ReturnType<typeof declareCublaslt>
 
@@ -138,6 +169,33 @@ function declareCublaslt(path: string) {
       ]
     >(
       'cublasLtMatmulAlgoCheck(cublasLtHandle_t lightHandle, cublasLtMatmulDesc_t operationDesc, cublasLtMatrixLayout_t Adesc, cublasLtMatrixLayout_t Bdesc, cublasLtMatrixLayout_t Cdesc, cublasLtMatrixLayout_t Ddesc, const void *algo, _Out_ void *result)',
+    ),
+    /** `ids` i32 [requested] is written into. */
+    cublasLtMatmulAlgoGetIds: checked<
+      [...of: AlgorithmTypes, requested: number, ids: Int32Array, returned: Out<number>]
+    >(
+      'cublasLtMatmulAlgoGetIds(cublasLtHandle_t lightHandle, cublasComputeType_t computeType, cudaDataType_t scaleType, cudaDataType_t Atype, cudaDataType_t Btype, cudaDataType_t Ctype, cudaDataType_t Dtype, int requestedAlgoCount, _Out_ void *algoIdsArray, _Out_ int *returnAlgoCount)',
+    ),
+    /** `algorithm` u8 [algorithmBytes] is written into. */
+    cublasLtMatmulAlgoInit: checked<[...of: AlgorithmTypes, id: number, algorithm: Uint8Array]>(
+      'cublasLtMatmulAlgoInit(cublasLtHandle_t lightHandle, cublasComputeType_t computeType, cudaDataType_t scaleType, cudaDataType_t Atype, cudaDataType_t Btype, cudaDataType_t Ctype, cudaDataType_t Dtype, int algoId, _Out_ void *algo)',
+    ),
+    /** With 0 bytes asked for, `written` says how many there are. */
+    cublasLtMatmulAlgoCapGetAttribute: checked<
+      [algorithm: Uint8Array, attribute: number, value: Uint8Array, bytes: number, written: Out<number>]
+    >(
+      'cublasLtMatmulAlgoCapGetAttribute(const void *algo, cublasLtMatmulAlgoCapAttributes_t attr, _Out_ void *buf, size_t sizeInBytes, _Out_ size_t *sizeWritten)',
+    ),
+    /** `algorithm` is written into. */
+    cublasLtMatmulAlgoConfigSetAttribute: checked<
+      [algorithm: Uint8Array, attribute: number, value: ArrayBufferView, bytes: number]
+    >(
+      'cublasLtMatmulAlgoConfigSetAttribute(_Inout_ void *algo, cublasLtMatmulAlgoConfigAttributes_t attr, const void *buf, size_t sizeInBytes)',
+    ),
+    cublasLtMatmulAlgoConfigGetAttribute: checked<
+      [algorithm: Uint8Array, attribute: number, value: Uint8Array, bytes: number, written: Out<number>]
+    >(
+      'cublasLtMatmulAlgoConfigGetAttribute(const void *algo, cublasLtMatmulAlgoConfigAttributes_t attr, _Out_ void *buf, size_t sizeInBytes, _Out_ size_t *sizeWritten)',
     ),
     /** `alpha` and `beta` f32 [1]. */
     cublasLtMatmul: checked<

@@ -1,10 +1,13 @@
-/** The fastest algorithm for a shape on this GPU: cuBLASLt's candidates timed on the real shape, the winner kept on disk.
+/** The fastest algorithm for a shape on this GPU: cuBLASLt's candidates timed on the real shape, for few rows what differs from
+ * the fastest of them too, the winner kept on disk.
  * Its own first choice is 6 to 15 % slower on an H100 (FP8, the products of Qwen3-Embedding-4B). */
 import { EmbedError } from '../../errors.ts'
 import type { DiskCache } from './disk-cache.ts'
-import { DeviceBuffer } from './device-buffer.ts'
-import { GpuEvent } from './event.ts'
-import type { Matmul, MatmulAlgorithm, MatmulOperands } from './matmul.ts'
+import type { Matmul, MatmulAlgorithm, MatmulOperands, MatmulShape } from './matmul.ts'
+import { makeAgreement } from './matmul-agreement.ts'
+import { type Candidate, fastest, medianOf, runs, toCandidate } from './matmul-candidate.ts'
+import { MatmulTimer } from './matmul-timer.ts'
+import { searchWide } from './matmul-wide-search.ts'
 import type { GpuStream } from './stream.ts'
 
 export interface MatmulSearchOptions {
@@ -14,6 +17,9 @@ export interface MatmulSearchOptions {
   readonly cache?: DiskCache
   /** Timings of a candidate; the median counts. Default 5. */
   readonly rounds?: number
+  /** How long algorithms are tried that cuBLASLt does not name; 0: none. Default 200 for at most 128 rows, else 0. */
+  readonly wideMs?: number
+  readonly nowMs?: () => number
 }
 
 export interface FoundAlgorithm extends MatmulAlgorithm {
@@ -24,17 +30,34 @@ export interface FoundAlgorithm extends MatmulAlgorithm {
   readonly candidates: number
 }
 
+export interface TimedCandidates {
+  /** cuBLASLt's own that run, in its order. */
+  readonly named: readonly Candidate[]
+  /** The fastest of those that it does not name, timed like the others. */
+  readonly finalists: readonly Candidate[]
+  /** All that ran. */
+  readonly triedCount: number
+}
+
+/** Raised whenever another algorithm may be found than before. */
+const searchVersion = 2
 /** Split-K and stream-K, which few rows want, are often not among the first. */
 const candidateCount = 64
 /** One that took so many times as long as the best is not timed again. */
 const hopelessRatio = 1.5
+/** As many of those that cuBLASLt does not name are timed like its own. */
+const finalistCount = 8
+function defaultWideMs({ rows }: MatmulShape): number {
+  return rows <= 128 ? 200 : 0
+}
 
 /** @throws {EmbedError} MATMUL_UNSUPPORTED, GPU_OUT_OF_MEMORY, CUDA_STATUS */
 export async function searchAlgorithm(matmul: Matmul, options: MatmulSearchOptions): Promise<FoundAlgorithm> {
-  const key = cacheKeyOf(matmul)
+  const { wideMs = defaultWideMs(matmul.shape) } = options
+  const key = cacheKeyOf(matmul, wideMs)
   const known = parse(await options.cache?.read(key))
-  if (known !== undefined && matmul.accepts(known)) return known
-  const found = await timeCandidates(matmul, options)
+  if (known !== undefined && matmul.check(known.bytes) !== undefined) return known
+  const found = await chooseAlgorithm(matmul, await timeCandidates(matmul, { ...options, wideMs }), options)
   const { bytes, ...rest } = found
   const content = JSON.stringify({ ...rest, algorithm: Buffer.from(bytes).toString('base64') })
   await options.cache?.write(key, Buffer.from(content))
@@ -42,70 +65,82 @@ export async function searchAlgorithm(matmul: Matmul, options: MatmulSearchOptio
 }
 
 /** What decides which algorithm is fastest. */
-function cacheKeyOf({ shape, library }: Matmul): unknown {
+function cacheKeyOf({ shape, library }: Matmul, wideMs: number): unknown {
   const { name, computeCapability, multiprocessorCount } = library.gpu.device
   const { precision, rows, columns, inner, bias = false, accumulate = false } = shape
   return {
     cublaslt: library.version,
     workspaceBytes: library.workspace.bytes,
-    candidateCount,
+    search: [searchVersion, candidateCount, wideMs],
     device: [name, computeCapability.major, computeCapability.minor, multiprocessorCount],
     shape: [precision, rows, columns, inner, bias, accumulate],
   }
 }
 
-async function timeCandidates(
+/** @throws {EmbedError} MATMUL_UNSUPPORTED when cuBLASLt names none that runs */
+export async function timeCandidates(
   matmul: Matmul,
-  { stream, operands, rounds = 5 }: MatmulSearchOptions,
-): Promise<FoundAlgorithm> {
-  const { gpu } = matmul.library
-  const candidates = matmul.heuristics(operands, candidateCount).map((algorithm) => ({
-    algorithm,
-    us: [] as number[],
-    isHopeless: false,
-    error: undefined as unknown,
-  }))
-  using flush = new DeviceBuffer(gpu, 'L2 flush', 2 * gpu.device.l2CacheBytes)
-  using start = new GpuEvent(gpu, { timing: true })
-  using end = new GpuEvent(gpu, { timing: true })
-  // Round by round, so that a clock that changes meets all alike. The first round warms up.
-  for (let round = -1; round < rounds; round++) {
-    for (const candidate of candidates.filter(
-      ({ error, isHopeless }) => error === undefined && !isHopeless,
-    )) {
-      stream.setBytes(flush, round & 0xff)
-      start.record(stream)
-      try {
-        matmul.launch(stream, operands, candidate.algorithm)
-      } catch (error) {
-        // Heuristics may name what does not run.
-        candidate.error = error
-        continue
-      }
-      end.record(stream)
-      await end.done()
-      if (round >= 0) candidate.us.push(end.elapsedMsSince(start) * 1000)
+  options: MatmulSearchOptions & { readonly wideMs: number },
+): Promise<TimedCandidates> {
+  const { stream, operands, rounds = 5, wideMs } = options
+  const named = matmul
+    .heuristics(operands, candidateCount)
+    .map((algorithm, rank) => toCandidate(algorithm, rank))
+  using timer = new MatmulTimer(matmul, stream, operands)
+  try {
+    await timeInRounds(timer, named, rounds)
+    const running = named.filter(runs)
+    if (running.length === 0) {
+      const reason = 'none of the algorithms that cuBLASLt names for it runs'
+      throw new EmbedError('MATMUL_UNSUPPORTED', { ...matmul.shape, reason }, { cause: named[0]?.error })
     }
-    const bestUs = Math.min(...candidates.flatMap(({ us }) => us))
-    for (const candidate of candidates)
-      candidate.isHopeless = candidate.us.some((us) => us > hopelessRatio * bestUs)
+    const wide = wideMs === 0 ? [] : await searchWide(matmul, timer, named, options)
+    const finalists = fastest(wide, finalistCount)
+    // What made them finalists may have been luck.
+    for (const { us } of finalists) us.length = 0
+    const bestNamed = fastest(running, 1)
+    for (let round = 0; round < rounds && finalists.length > 0; round++)
+      await timer.time([...bestNamed, ...finalists])
+    return { named: running, finalists, triedCount: running.length + wide.length }
+  } finally {
+    // What is freed then must not be in use.
+    await stream.idle()
   }
-  // What is freed here must not be in use.
-  await stream.idle()
-  const finished = candidates
-    .filter(({ error }) => error === undefined)
-    .map(({ algorithm, us }) => ({ algorithm, medianUs: median(us) }))
-  const first = finished[0]
-  if (first === undefined) {
-    const reason = 'none of the algorithms that cuBLASLt names for it runs'
-    throw new EmbedError('MATMUL_UNSUPPORTED', { ...matmul.shape, reason }, { cause: candidates[0]?.error })
+}
+
+/** Round by round, so that a clock that changes meets all alike. The first round warms up. */
+async function timeInRounds(
+  timer: MatmulTimer,
+  candidates: readonly Candidate[],
+  rounds: number,
+): Promise<void> {
+  await timer.time(candidates, { isWarmUp: true })
+  let hopeful = candidates.filter(runs)
+  for (let round = 0; round < rounds; round++) {
+    await timer.time(hopeful)
+    const bestUs = Math.min(...hopeful.flatMap(({ us }) => us))
+    hopeful = hopeful.filter((each) => runs(each) && each.us.every((us) => us <= hopelessRatio * bestUs))
   }
-  const best = finished.reduce((a, b) => (b.medianUs < a.medianUs ? b : a))
+}
+
+/** The fastest whose product is that of cuBLASLt's first choice. */
+export async function chooseAlgorithm(
+  matmul: Matmul,
+  { named, finalists, triedCount }: TimedCandidates,
+  options: MatmulSearchOptions,
+): Promise<FoundAlgorithm> {
+  const first = named[0]!
+  const agrees = await makeAgreement(matmul, first.algorithm, options)
+  let best = first
+  for (const candidate of fastest([...named, ...finalists])) {
+    best = candidate
+    if (candidate === first || (await agrees(candidate.algorithm))) break
+  }
   return {
     ...best.algorithm,
-    medianUs: best.medianUs,
-    firstChoiceUs: first.medianUs,
-    candidates: finished.length,
+    medianUs: medianOf(best),
+    firstChoiceUs: medianOf(first),
+    candidates: triedCount,
   }
 }
 
@@ -116,8 +151,4 @@ function parse(content: Uint8Array | undefined): FoundAlgorithm | undefined {
     'bytes'
   > & { algorithm: string }
   return { ...rest, bytes: new Uint8Array(Buffer.from(algorithm, 'base64')) }
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!
 }

@@ -13,7 +13,7 @@ async function open() {
   const fake = await openFakeGpu()
   const cublaslt = new FakeCublaslt(fake.driver)
   const library = new MatmulLibrary(fake.gpu, cublaslt.api, { workspaceBytes: 4096 })
-  const buffer = (name: string) => new DeviceBuffer(fake.gpu, name, 64).handle
+  const buffer = (name: string) => new DeviceBuffer(fake.gpu, name, 4096).handle
   const operands = { a: buffer('a'), b: buffer('b'), d: buffer('d') }
   const scales = { aScale: buffer('aScale'), bScale: buffer('bScale') }
   return { fake, cublaslt, library, operands, scales, buffer, stream: new GpuStream(fake.gpu, 's') }
@@ -28,6 +28,7 @@ describe('matmul', () => {
     expect(cublaslt.products).toEqual([
       {
         algorithm: 0,
+        config: expect.objectContaining({ splitK: 1 }),
         attributes: new Map([[c.CUBLASLT_MATMUL_DESC_TRANSA, 1n]]),
         layouts: [
           { type: c.CUDA_R_16BF, rows: 64, columns: 48, leading: 64 },
@@ -121,8 +122,8 @@ describe('matmul', () => {
     ]
     const found = matmul.heuristics(operands)
     expect(found.map(({ workspaceBytes }) => workspaceBytes)).toEqual([4096])
-    expect(matmul.accepts(found[0]!)).toBe(true)
+    expect(found[0]).toMatchObject(matmul.check(found[0]!.bytes)!)
     cublaslt.algorithms = [{ durationMs: 1 }, { durationMs: 2, workspaceBytes: 5000 }]
-    expect(matmul.accepts(found[0]!)).toBe(false)
+    expect(matmul.check(found[0]!.bytes)).toBeUndefined()
   })
 })

@@ -106,7 +106,7 @@ export class Matmul extends NativeResource<MatmulHandles> {
     }
     const { cublaslt, gpu } = library
     gpu.makeCurrent()
-    const type = precision === 'bf16' ? c.CUDA_R_16BF : c.CUDA_R_8F_E4M3
+    const type = inputType(precision)
     // cuBLASLt counts by columns: to it a row-major matrix is its own transpose, so it computes Dᵀ = Bᵀᵀ · Aᵀ and
     // its A is our B. With A transposed and both inner sizes contiguous this is the one form FP8 has.
     const layout = (dataType: number, inRow: number, rowCount: number) =>
@@ -128,6 +128,12 @@ export class Matmul extends NativeResource<MatmulHandles> {
     this.library = library
     this.shape = shape
     this.#describe()
+  }
+
+  /** What cuBLASLt's algorithms are asked by, after the handle: how it sums and scales, what A, B, C and D hold. */
+  get types(): readonly [sum: number, scale: number, a: number, b: number, c: number, d: number] {
+    const input = inputType(this.shape.precision)
+    return [c.CUBLAS_COMPUTE_32F, c.CUDA_R_32F, input, input, c.CUDA_R_16BF, c.CUDA_R_16BF]
   }
 
   /** cuBLASLt's candidates, the one it thinks best first; those it cannot run are left out.
@@ -174,20 +180,17 @@ export class Matmul extends NativeResource<MatmulHandles> {
     throw new EmbedError('MATMUL_UNSUPPORTED', { ...this.shape, reason: 'cuBLASLt has no algorithm for it' })
   }
 
-  /** Whether an algorithm from another process can run this here. */
-  accepts(algorithm: MatmulAlgorithm): boolean {
+  /** @returns the algorithm with the workspace it takes; undefined where it cannot run this here, or has too little of it */
+  check(bytes: Uint8Array): MatmulAlgorithm | undefined {
     const { cublaslt, gpu, workspace } = this.library
     gpu.makeCurrent()
     const { desc, a, b, d } = this.handle
     const result = new Uint8Array(c.heuristicResultBytes)
-    try {
-      cublaslt.cublasLtMatmulAlgoCheck(this.library.handle, desc, a, b, d, d, algorithm.bytes, result)
-    } catch (error) {
-      if (isRefusal(error)) return false
-      throw error
-    }
+    const isTaken = isAccepted(() =>
+      cublaslt.cublasLtMatmulAlgoCheck(this.library.handle, desc, a, b, d, d, bytes, result),
+    )
     const { workspaceBytes } = readResult(result, 0)
-    return workspaceBytes <= workspace.bytes
+    return isTaken && workspaceBytes <= workspace.bytes ? { bytes, workspaceBytes } : undefined
   }
 
   /** Enqueues the product and returns at once. @throws {EmbedError} CUBLAS_STATUS */
@@ -272,7 +275,22 @@ function readResult(results: Uint8Array, index: number): MatmulAlgorithm & { sta
   }
 }
 
-/** Not a failure of the GPU or of the program: this chip or this version cannot do it. */
+function inputType(precision: MatmulPrecision): number {
+  return precision === 'bf16' ? c.CUDA_R_16BF : c.CUDA_R_8F_E4M3
+}
+
+/** @returns false when this chip or this version of the library cannot do what is called */
+export function isAccepted(call: () => void): boolean {
+  try {
+    call()
+    return true
+  } catch (error) {
+    if (isRefusal(error)) return false
+    throw error
+  }
+}
+
+/** Not a failure of the GPU or of the program. */
 function isRefusal(error: unknown): boolean {
   if (!(error instanceof EmbedError) || error.code !== 'CUBLAS_STATUS') return false
   const { status } = (error as EmbedError<'CUBLAS_STATUS'>).details

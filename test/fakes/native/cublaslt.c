@@ -74,6 +74,32 @@ int cublasLtMatmulAlgoCheck(void *handle, void *desc, void *a, void *b, void *c,
   memset(result, 0, sizeof *result);
   return 0;
 }
+/* Its one algorithm has nothing to choose. */
+int cublasLtMatmulAlgoGetIds(void *handle, int compute, int scale, int a, int b, int c, int d, int requested, int *ids,
+                             int *returned) {
+  (void)handle, (void)compute, (void)scale, (void)a, (void)b, (void)c, (void)d, (void)requested, (void)ids;
+  *returned = 0;
+  return 0;
+}
+int cublasLtMatmulAlgoInit(void *handle, int compute, int scale, int a, int b, int c, int d, int id,
+                           cublasLtMatmulAlgo_t *algo) {
+  (void)handle, (void)compute, (void)scale, (void)a, (void)b, (void)c, (void)d, (void)id, (void)algo;
+  return 15;
+}
+int cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t *algo, int attribute, void *value, size_t bytes,
+                                      size_t *written) {
+  (void)algo, (void)attribute, (void)value, (void)bytes, (void)written;
+  return 7;
+}
+int cublasLtMatmulAlgoConfigSetAttribute(cublasLtMatmulAlgo_t *algo, int attribute, const void *value, size_t bytes) {
+  (void)algo, (void)attribute, (void)value, (void)bytes;
+  return 7;
+}
+int cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo, int attribute, void *value, size_t bytes,
+                                         size_t *written) {
+  (void)algo, (void)attribute, (void)value, (void)bytes, (void)written;
+  return 7;
+}
 static float from_bf16(uint16_t bits) {
   uint32_t wide = (uint32_t)bits << 16;
   float value;
@@ -171,6 +197,43 @@ int cublasLtMatmulAlgoCheck(void *handle, void *desc, void *a, void *b, void *c,
   (void)handle, (void)desc, (void)a, (void)b, (void)c, (void)d;
   log_call(__func__, "%#llx", (unsigned long long)algo->data[7]);
   result->workspaceSize = 64;
+  return 0;
+}
+int cublasLtMatmulAlgoGetIds(void *handle, int compute, int scale, int a, int b, int c, int d, int requested, int *ids,
+                             int *returned) {
+  log_call(__func__, "%#llx %d %d %d %d %d %d %d", PTR(handle), compute, scale, a, b, c, d, requested);
+  ids[0] = 6;
+  ids[1] = 66;
+  *returned = 2;
+  return 0;
+}
+int cublasLtMatmulAlgoInit(void *handle, int compute, int scale, int a, int b, int c, int d, int id,
+                           cublasLtMatmulAlgo_t *algo) {
+  log_call(__func__, "%#llx %d %d %d %d %d %d %d", PTR(handle), compute, scale, a, b, c, d, id);
+  for (int i = 0; i < 8; i++) algo->data[i] = 0x1000 * id + i;
+  return 0;
+}
+/* Two tiles, three stages. */
+int cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t *algo, int attribute, uint32_t *value, size_t bytes,
+                                      size_t *written) {
+  log_call(__func__, "%#llx %d %zu", (unsigned long long)algo->data[0], attribute, bytes);
+  size_t count = attribute == 6 ? 2 : attribute == 13 ? 3 : 1;
+  *written = count * 4;
+  if (bytes == 0) return 0;
+  if (bytes != *written) return 7;
+  for (size_t i = 0; i < count; i++) value[i] = attribute + i;
+  return 0;
+}
+int cublasLtMatmulAlgoConfigSetAttribute(cublasLtMatmulAlgo_t *algo, int attribute, const void *value, size_t bytes) {
+  log_attribute(__func__, (void *)algo->data[0], attribute, value, bytes);
+  memcpy(&algo->data[7], value, bytes);
+  return 0;
+}
+int cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo, int attribute, void *value, size_t bytes,
+                                         size_t *written) {
+  log_call(__func__, "%#llx %d %zu", (unsigned long long)algo->data[0], attribute, bytes);
+  memcpy(value, &algo->data[7], bytes);
+  *written = bytes;
   return 0;
 }
 int cublasLtMatmul(void *handle, void *desc, const float *alpha, const void *A, void *a, const void *B, void *b,
