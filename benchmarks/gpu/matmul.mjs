@@ -13,7 +13,7 @@ import { makeNormalBf16, makeRandom } from '../../dist/engines/cuda/checks/rando
 import { KernelLoader } from '../../dist/engines/cuda/kernels/kernel-loader.js'
 import { Matmul } from '../../dist/hardware/gpu/matmul.js'
 import { fastest, medianOf } from '../../dist/hardware/gpu/matmul-candidate.js'
-import { chooseAlgorithm, timeCandidates } from '../../dist/hardware/gpu/matmul-search.js'
+import { chooseAlgorithms, timeCandidates } from '../../dist/hardware/gpu/matmul-search.js'
 import { readConfig } from '../../dist/hardware/gpu/matmul-variants.js'
 import { openNative } from './open-native.mjs'
 
@@ -126,7 +126,7 @@ async function search(precision, rows, { inner, columns }) {
           1,
         )[0],
       )
-    const chosen = await chooseAlgorithm(matmul, timed, options)
+    const [chosen, ...others] = await chooseAlgorithms(matmul, timed, options)
     const [finalist] = fastest(timed.finalists, 1)
     return {
       firstUs: medianOf(timed.named[0]),
@@ -136,6 +136,10 @@ async function search(precision, rows, { inner, columns }) {
       named: timed.named.length,
       tried: timed.triedCount,
       config: readConfig(matmul, chosen),
+      // Of a graph: more than 1 where a memset or a reduction goes with it, which costs a pause.
+      nodes: chosen.nodes,
+      // What the engine tries in a whole pass beside it.
+      others: others.map(({ medianUs, nodes }) => ({ medianUs, nodes })),
       workspaceBytes: chosen.workspaceBytes,
       // A faster one that gives another product is not taken.
       wrongUs:
@@ -159,7 +163,7 @@ function describe({ precision, rows, name, error, ...found }) {
     .map((each) => each.join(' '))
     .join(', ')
   const wrong = found.wrongUs === undefined ? '' : `; A WRONG ONE TOOK ${found.wrongUs.toFixed(1)} us`
-  return `${precision} ${rows} x ${name}: first / of 8 / of ${found.named} / wide ${us} us, ${(found.bytesPerSecond / 1e9).toFixed(0)} GB/s of weights, ${found.tflops.toFixed(0)} TFLOPS; ${found.tried} tried in ${found.searchMs.toFixed(0)} ms: ${config}${wrong}`
+  return `${precision} ${rows} x ${name}: first / of 8 / of ${found.named} / wide ${us} us, ${(found.bytesPerSecond / 1e9).toFixed(0)} GB/s of weights, ${found.tflops.toFixed(0)} TFLOPS; ${found.tried} tried in ${found.searchMs.toFixed(0)} ms: nodes ${found.nodes}, ${config}${wrong}`
 }
 
 /** Normal bf16, or E4M3 of every exponent but the largest. */

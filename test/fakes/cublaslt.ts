@@ -10,6 +10,10 @@ export interface FakeAlgorithm {
   readonly state?: number
   /** What cublasLtMatmul answers. */
   readonly status?: number
+  /** Memsets that it needs before it. */
+  readonly memsets?: number
+  /** How long it takes in a graph. Default: durationMs. */
+  readonly recordedMs?: number
   /** The heuristics know nothing of it. */
   readonly isUnnamed?: boolean
   /** The bf16 that all of D becomes. Default: one. */
@@ -221,7 +225,7 @@ export class FakeCublaslt {
         const [bytes, workspace, workspaceBytes, stream] = rest
         const configured = this.#configured(bytes)
         if (configured === undefined) throw new Error('a product by an algorithm that the check refuses')
-        const { durationMs, status = 0, product = 0x3f80 } = configured
+        const { durationMs, recordedMs = durationMs, memsets = 0, status = 0, product = 0x3f80 } = configured
         this.#check('cublasLtMatmul', status)
         const { rows, columns } = this.#layouts.get(dLayout)!
         // All that is given must be alive.
@@ -252,9 +256,11 @@ export class FakeCublaslt {
             values[at + 1] = product >> 8
           }
         }
-        this.#driver.timeline.streams
-          .get(stream)!
-          .enqueue({ what: 'matmul', engine: 'compute', durationMs, finish })
+        const target = this.#driver.timeline.streams.get(stream)!
+        for (let i = 0; i < memsets; i++)
+          target.enqueue({ what: 'memset', engine: 'compute', durationMs: 0, finish: () => {} })
+        const takesMs = target.capture === undefined ? durationMs : recordedMs
+        target.enqueue({ what: 'matmul', engine: 'compute', durationMs: takesMs, finish })
       },
     }
   }

@@ -411,6 +411,10 @@ export class FakeCudaDriver {
         this.#graphs.set(graph, capture.work)
         out[0] = graph as c.CudaGraph
       },
+      cuGraphGetNodes: (graph, _nodes, count) => {
+        this.#enter('cuGraphGetNodes')
+        count[0] = this.#take('cuGraphGetNodes', this.#graphs, graph).length
+      },
       cuGraphInstantiateWithFlags: (out, graph) => {
         this.#enter('cuGraphInstantiateWithFlags')
         const handle = this.#handle()

@@ -258,6 +258,45 @@ describe.skipIf(!canEmulate)('the native engine, emulated', { timeout: 120_000 }
     expect(heuristics).toBe(2 * 4 * 2)
   })
 
+  it('tries what can be chosen from in the whole pass, where passes have graphs', async () => {
+    const spec = await makeBert()
+    const libraries = await openEmulatedLibraries()
+    const { cublasLtMatmulAlgoGetHeuristic: name } = libraries.cublaslt
+    const cublaslt = {
+      ...libraries.cublaslt,
+      // A second algorithm, which computes the same.
+      cublasLtMatmulAlgoGetHeuristic: (...args: Parameters<typeof name>) => {
+        name(...args)
+        const [requested, results, returned] = [args[7], args[8], args[9]]
+        if (requested === 1) return
+        const resultBytes = results.length / requested
+        results.copyWithin(resultBytes, 0, resultBytes)
+        results[resultBytes] = 1
+        returned[0] = 2
+      },
+    }
+    for (const [graphs, count] of [
+      // The pass as it begins, with another algorithm for each of its four products, and the one that is kept.
+      [64, 1 + 4 + 1],
+      [0, 0],
+    ] as const) {
+      let recorded = 0
+      const { cuGraphInstantiateWithFlags: instantiate } = libraries.cuda
+      const cuda = {
+        ...libraries.cuda,
+        cuGraphInstantiateWithFlags: (...args: Parameters<typeof instantiate>) => {
+          recorded++
+          instantiate(...args)
+        },
+      }
+      const warmUpShapes = [{ sequences: 1, tokens: 16 }]
+      const options = { spec, precision: 'fp8-rowwise', warmUpShapes, graphs } as const
+      await using engine = await openCudaEngine(options, { ...libraries, cuda, cublaslt })
+      expect(recorded).toBe(count)
+      expect((await engine.embed(pack([[1, 2, 3]]))).nonFiniteSequences).toEqual([])
+    }
+  })
+
   it('tells before it loads what it does not compute', async () => {
     const libraries = await openEmulatedLibraries()
     const mpnet = join(folder, 'mpnet')

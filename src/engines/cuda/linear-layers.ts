@@ -8,7 +8,7 @@ import {
   type MatmulOperands,
   type MatmulPrecision,
 } from '../../hardware/gpu/matmul.ts'
-import { searchAlgorithm } from '../../hardware/gpu/matmul-search.ts'
+import { searchAlgorithms } from '../../hardware/gpu/matmul-search.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { LinearWeights } from './gpu-weights.ts'
 
@@ -38,16 +38,18 @@ export function roundRows(rows: number): number {
   return Math.ceil(rows / step) * step
 }
 
-interface Plan {
+/** How the products of one shape are done. */
+export interface ProductPlan {
   readonly matmul: Matmul
   algorithm: MatmulAlgorithm
-  isSearched: boolean
+  /** The fastest alone, that one first; none until they were searched. */
+  choices: readonly MatmulAlgorithm[]
 }
 
 export class LinearLayers {
   readonly #library: MatmulLibrary
   readonly #precision: MatmulPrecision
-  readonly #plans = new Map<string, Plan>()
+  readonly #plans = new Map<string, ProductPlan>()
 
   constructor(library: MatmulLibrary, precision: MatmulPrecision) {
     this.#library = library
@@ -61,24 +63,23 @@ export class LinearLayers {
     plan.matmul.launch(stream, operands, plan.algorithm)
   }
 
-  /** Times all algorithms for the call's shape, once, and keeps the fastest; the output is garbage afterwards. */
+  /** Times all algorithms for the call's shape, once, and keeps the fastest; the output is garbage afterwards.
+   * @returns the plan; undefined when it was searched before */
   async search(
     stream: GpuStream,
     weights: LinearWeights,
     call: LinearCall,
     cache?: DiskCache,
-  ): Promise<void> {
+  ): Promise<ProductPlan | undefined> {
     const { operands, plan } = this.#planFor(weights, call)
-    if (plan.isSearched) return
-    plan.isSearched = true
-    plan.algorithm = await searchAlgorithm(plan.matmul, {
-      stream,
-      operands,
-      ...(cache === undefined ? {} : { cache }),
-    })
+    if (plan.choices.length > 0) return undefined
+    const options = { stream, operands, ...(cache === undefined ? {} : { cache }) }
+    plan.choices = await searchAlgorithms(plan.matmul, options)
+    plan.algorithm = plan.choices[0]!
+    return plan
   }
 
-  #planFor(weights: LinearWeights, call: LinearCall): { operands: MatmulOperands; plan: Plan } {
+  #planFor(weights: LinearWeights, call: LinearCall): { operands: MatmulOperands; plan: ProductPlan } {
     const { input, output, accumulate = false, withBias = weights.bias !== undefined } = call
     const shape = {
       precision: this.#precision,
@@ -100,7 +101,7 @@ export class LinearLayers {
     let plan = this.#plans.get(key)
     if (plan === undefined) {
       const matmul = new Matmul(this.#library, shape)
-      plan = { matmul, algorithm: matmul.heuristics(operands)[0]!, isSearched: false }
+      plan = { matmul, algorithm: matmul.heuristics(operands)[0]!, choices: [] }
       this.#plans.set(key, plan)
     }
     return { operands, plan }

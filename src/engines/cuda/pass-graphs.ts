@@ -18,6 +18,11 @@ export class PassGraphs {
     this.#capacity = capacity
   }
 
+  /** False once one could not be recorded. */
+  get areUsed(): boolean {
+    return this.#capacity > 0 && this.failure === undefined
+  }
+
   get count(): number {
     return this.#graphs.size
   }
@@ -30,7 +35,7 @@ export class PassGraphs {
   }
 
   #take(stream: GpuStream, batch: GpuBatch): GpuGraph | undefined {
-    if (this.#capacity === 0 || this.failure !== undefined) return undefined
+    if (!this.areUsed) return undefined
     // All that the launches depend on; the values are in the buffers.
     const key = [batch.rows, batch.sequences, batch.normalize, batch.shared?.rows].join(' ')
     let graph = this.#graphs.get(key)

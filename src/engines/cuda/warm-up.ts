@@ -4,8 +4,9 @@ import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { PackedBatch } from '../engine.ts'
 import type { BatchBuffers, PassLimits } from './batch-buffers.ts'
 import type { ForwardPass } from './forward-pass.ts'
-import type { LinearLayers } from './linear-layers.ts'
+import type { LinearLayers, ProductPlan } from './linear-layers.ts'
 import type { PassGraphs } from './pass-graphs.ts'
+import { settlePlans } from './settle-plans.ts'
 
 /** Sequences of one length. */
 export interface WarmUpShape {
@@ -34,8 +35,17 @@ export async function warmUp(parts: WarmUpParts, shapes: readonly WarmUpShape[])
     // Algorithms are timed on what a pass leaves in the buffers: real values.
     forward.enqueue(stream, uploaded)
     await stream.idle()
-    for (const { weights, call } of forward.products(uploaded))
-      await linear.search(stream, weights, call, parts.algorithmCache)
+    const plans: ProductPlan[] = []
+    for (const { weights, call } of forward.products(uploaded)) {
+      const plan = await linear.search(stream, weights, call, parts.algorithmCache)
+      if (plan !== undefined) plans.push(plan)
+    }
+    if (graphs.areUsed)
+      await settlePlans(plans, {
+        stream,
+        pass: () => forward.enqueue(stream, uploaded),
+        cache: parts.algorithmCache,
+      })
     // The second time records the graph.
     for (let i = 0; i < 2; i++) {
       graphs.launch(stream, buffers.upload(stream, batch, pass))

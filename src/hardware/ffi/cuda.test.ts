@@ -4,7 +4,7 @@ import { canCompile, compileNative } from '../../../test/fakes/native-library.ts
 import { openGpu } from '../gpu/context.ts'
 import { DeviceBuffer } from '../gpu/device-buffer.ts'
 import { GpuEvent } from '../gpu/event.ts'
-import { captureGraph } from '../gpu/graph.ts'
+import { captureGraph, countGraphNodes } from '../gpu/graph.ts'
 import { KernelArguments } from '../gpu/kernel-arguments.ts'
 import { GpuModule } from '../gpu/module.ts'
 import { PinnedBuffer } from '../gpu/pinned-buffer.ts'
@@ -106,6 +106,7 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
     kernel.allowSharedBytes(100_000)
     expect(kernel.usage).toEqual({ registers: 104, sharedBytes: 101, localBytes: 103 })
     captureGraph(stream, () => stream.setBytes(a, 255)).launch(stream)
+    expect(countGraphNodes(stream, () => undefined)).toBe(3)
     gpu[Symbol.dispose]()
     expect(calls().filter((line) => !line.startsWith('cuCtxSetCurrent 0xc000'))).toEqual([
       'cuInit 0',
@@ -148,6 +149,10 @@ describe.skipIf(!canCompile)('the CUDA driver, from C', () => {
       'cuGraphInstantiateWithFlags 0x6000 0',
       'cuGraphDestroy 0x6000',
       'cuGraphLaunch 0x6100 0x5000',
+      'cuStreamBeginCapture_v2 0x5000 1',
+      'cuStreamEndCapture 0x5000',
+      'cuGraphGetNodes 0x6000 1',
+      'cuGraphDestroy 0x6000',
       'cuCtxSynchronize ',
       'cuGraphExecDestroy 0x6100',
       'cuModuleUnload 0xa000',

@@ -241,6 +241,10 @@ function declareCuda(path: string) {
     cuStreamEndCapture: checked<[stream: CudaStream, graph: Out<CudaGraph>]>(
       'cuStreamEndCapture(CUstream hStream, _Out_ CUgraph *phGraph)',
     ),
+    /** With null in place of the nodes, how many there are. */
+    cuGraphGetNodes: checked<[graph: CudaGraph, nodes: null, count: Out<number>]>(
+      'cuGraphGetNodes(CUgraph hGraph, void *nodes, _Out_ size_t *numNodes)',
+    ),
     cuGraphInstantiateWithFlags: checked<[exec: Out<CudaGraphExec>, graph: CudaGraph, flags: number]>(
       'cuGraphInstantiateWithFlags(_Out_ CUgraphExec *phGraphExec, CUgraph hGraph, unsigned long long flags)',
     ),

@@ -3,7 +3,7 @@ import { thrownBy } from '../../../test/fakes/failure.ts'
 import { expectClean, openFakeGpu } from '../../../test/fakes/fake-gpu.ts'
 import { DeviceBuffer } from './device-buffer.ts'
 import { GpuEvent } from './event.ts'
-import { captureGraph } from './graph.ts'
+import { captureGraph, countGraphNodes } from './graph.ts'
 import { PinnedBuffer } from './pinned-buffer.ts'
 import { GpuStream } from './stream.ts'
 
@@ -33,6 +33,19 @@ it('records without running, and runs the whole at every launch', async () => {
   graph[Symbol.dispose]()
   graph[Symbol.dispose]()
   expect(thrownBy(() => graph.launch(stream)).code).toBe('USED_AFTER_FREE')
+  expectClean(fake)
+})
+
+it('counts what is recorded', async () => {
+  const fake = await openFakeGpu()
+  const stream = new GpuStream(fake.gpu, 'main')
+  const device = new DeviceBuffer(fake.gpu, 'd', 8)
+  const count = countGraphNodes(stream, () => {
+    stream.setBytes(device, 1)
+    stream.setBytes(device, 2)
+  })
+  await stream.idle()
+  expect([count, fake.driver.timeline.executed, fake.driver.live.graphs]).toEqual([2, [], 0])
   expectClean(fake)
 })
 

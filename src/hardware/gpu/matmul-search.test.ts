@@ -8,7 +8,7 @@ import { expectClean, openFakeGpu } from '../../../test/fakes/fake-gpu.ts'
 import { DeviceBuffer } from './device-buffer.ts'
 import { DiskCache } from './disk-cache.ts'
 import { Matmul, MatmulLibrary, type MatmulShape } from './matmul.ts'
-import { searchAlgorithm, timeCandidates } from './matmul-search.ts'
+import { searchAlgorithm, searchAlgorithms, timeCandidates } from './matmul-search.ts'
 import { readConfig } from './matmul-variants.ts'
 import { GpuStream } from './stream.ts'
 
@@ -46,8 +46,8 @@ describe('the search for an algorithm', () => {
     expect(found.firstChoiceUs).toBeCloseTo(3000, 3)
     // Warm-up and five rounds, one candidate after the other; twice as slow as the best, the first is timed once.
     const timed = [[1, 3, 4, 1, 3, 4], Array.from({ length: 4 }, () => [3, 4])].flat(2)
-    // At the end the first choice's product and the fastest's are compared.
-    expect(cublaslt.products.map(({ algorithm }) => algorithm)).toEqual([...timed, 1, 3])
+    // At the end the fastest's nodes are counted, and its product is compared with the first choice's.
+    expect(cublaslt.products.map(({ algorithm }) => algorithm)).toEqual([...timed, 1, 3, 3])
     expectClean(fake)
   })
 
@@ -90,6 +90,30 @@ describe('the search for an algorithm', () => {
     cublaslt.algorithms = [{ durationMs: 1, workspaceBytes: 1 << 20 }]
     expect((await failureOf(search())).code).toBe('MATMUL_UNSUPPORTED')
     expect(cublaslt.heuristicCalls).toBe(3)
+  })
+
+  it('gives back the fastest two, and the fastest of each other number of nodes that is not much slower', async () => {
+    const { cublaslt, library, operands, stream } = await open()
+    cublaslt.algorithms = [
+      { durationMs: 20e-3 },
+      { durationMs: 10e-3, memsets: 1 },
+      { durationMs: 11e-3, memsets: 1 },
+      { durationMs: 12e-3, memsets: 1 },
+      { durationMs: 13e-3, memsets: 2, product: 0x4000 },
+      { durationMs: 15.9e-3 },
+      { durationMs: 16.1e-3, memsets: 2 },
+    ]
+    const cache = new DiskCache(folder)
+    const search = async () =>
+      searchAlgorithms(new Matmul(library, shape), { stream, operands, cache, wideMs: 0 })
+    const found = await search()
+    expect(found.map(({ bytes, nodes }) => [bytes[0]! - 1, nodes])).toEqual([
+      [1, 2],
+      [2, 2],
+      [5, 1],
+    ])
+    expect(await search()).toEqual(found)
+    expect(cublaslt.heuristicCalls).toBe(1)
   })
 
   it("takes no product that is another than the first choice's", async () => {

@@ -4,6 +4,7 @@
 import { EmbedError } from '../../errors.ts'
 import type { DiskCache } from './disk-cache.ts'
 import type { Matmul, MatmulAlgorithm, MatmulOperands, MatmulShape } from './matmul.ts'
+import { countGraphNodes } from './graph.ts'
 import { makeAgreement } from './matmul-agreement.ts'
 import { type Candidate, fastest, medianOf, runs, toCandidate } from './matmul-candidate.ts'
 import { MatmulTimer } from './matmul-timer.ts'
@@ -28,6 +29,8 @@ export interface FoundAlgorithm extends MatmulAlgorithm {
   /** Of cuBLASLt's first choice. */
   readonly firstChoiceUs: number
   readonly candidates: number
+  /** Of a graph: 1, and 1 for each memset or reduction that goes with it. */
+  readonly nodes: number
 }
 
 export interface TimedCandidates {
@@ -40,7 +43,7 @@ export interface TimedCandidates {
 }
 
 /** Raised whenever another algorithm may be found than before. */
-const searchVersion = 2
+const searchVersion = 3
 /** Split-K and stream-K, which few rows want, are often not among the first. */
 const candidateCount = 64
 /** One that took so many times as long as the best is not timed again. */
@@ -51,16 +54,31 @@ function defaultWideMs({ rows }: MatmulShape): number {
   return rows <= 128 ? 200 : 0
 }
 
-/** @throws {EmbedError} MATMUL_UNSUPPORTED, GPU_OUT_OF_MEMORY, CUDA_STATUS */
+/** How many of the fastest are given back, and how much slower they may be: alone a product does not show what it costs among
+ * its neighbours, where a memset before it is 5 us of pause (H200). */
+const choiceCount = 4
+const choiceMarginUs = 6
+/** Of the same number of nodes. */
+const alikeCount = 2
+
+/** The fastest. @throws {EmbedError} MATMUL_UNSUPPORTED, GPU_OUT_OF_MEMORY, CUDA_STATUS */
 export async function searchAlgorithm(matmul: Matmul, options: MatmulSearchOptions): Promise<FoundAlgorithm> {
+  const [best] = await searchAlgorithms(matmul, options)
+  return best!
+}
+
+/** Those among which the fastest of a whole pass should be, the fastest alone first.
+ * @throws {EmbedError} MATMUL_UNSUPPORTED, GPU_OUT_OF_MEMORY, CUDA_STATUS */
+export async function searchAlgorithms(
+  matmul: Matmul,
+  options: MatmulSearchOptions,
+): Promise<readonly FoundAlgorithm[]> {
   const { wideMs = defaultWideMs(matmul.shape) } = options
   const key = cacheKeyOf(matmul, wideMs)
   const known = parse(await options.cache?.read(key))
-  if (known !== undefined && matmul.check(known.bytes) !== undefined) return known
-  const found = await chooseAlgorithm(matmul, await timeCandidates(matmul, { ...options, wideMs }), options)
-  const { bytes, ...rest } = found
-  const content = JSON.stringify({ ...rest, algorithm: Buffer.from(bytes).toString('base64') })
-  await options.cache?.write(key, Buffer.from(content))
+  if (known?.every(({ bytes }) => matmul.check(bytes) !== undefined) === true) return known
+  const found = await chooseAlgorithms(matmul, await timeCandidates(matmul, { ...options, wideMs }), options)
+  await options.cache?.write(key, Buffer.from(format(found)))
   return found
 }
 
@@ -123,32 +141,54 @@ async function timeInRounds(
   }
 }
 
-/** The fastest whose product is that of cuBLASLt's first choice. */
-export async function chooseAlgorithm(
+/** Of those whose product is that of cuBLASLt's first choice: the fastest, the next, and the fastest of each other number of
+ * nodes. */
+export async function chooseAlgorithms(
   matmul: Matmul,
   { named, finalists, triedCount }: TimedCandidates,
   options: MatmulSearchOptions,
-): Promise<FoundAlgorithm> {
+): Promise<FoundAlgorithm[]> {
   const first = named[0]!
   const agrees = await makeAgreement(matmul, first.algorithm, options)
-  let best = first
+  const choices: FoundAlgorithm[] = []
   for (const candidate of fastest([...named, ...finalists])) {
-    best = candidate
-    if (candidate === first || (await agrees(candidate.algorithm))) break
+    const { algorithm } = candidate
+    const medianUs = medianOf(candidate)
+    if (choices.length === choiceCount || medianUs > (choices[0]?.medianUs ?? Infinity) + choiceMarginUs)
+      break
+    const nodes = countNodes(matmul, algorithm, options)
+    if (choices.filter((each) => each.nodes === nodes).length === alikeCount) continue
+    if (candidate !== first && !(await agrees(algorithm))) continue
+    const { bytes, workspaceBytes } = algorithm
+    const timed = { medianUs, firstChoiceUs: medianOf(first), candidates: triedCount, nodes }
+    choices.push({ bytes, workspaceBytes, ...timed })
   }
-  return {
-    ...best.algorithm,
-    medianUs: medianOf(best),
-    firstChoiceUs: medianOf(first),
-    candidates: triedCount,
+  return choices
+}
+
+/** 1 where it cannot be recorded: then there are no graphs. */
+function countNodes(matmul: Matmul, algorithm: MatmulAlgorithm, options: MatmulSearchOptions): number {
+  const { stream, operands } = options
+  try {
+    return countGraphNodes(stream, () => matmul.launch(stream, operands, algorithm))
+  } catch {
+    return 1
   }
 }
 
-function parse(content: Uint8Array | undefined): FoundAlgorithm | undefined {
+function format(found: readonly FoundAlgorithm[]): string {
+  return JSON.stringify(
+    found.map(({ bytes, ...rest }) => ({ ...rest, algorithm: Buffer.from(bytes).toString('base64') })),
+  )
+}
+
+function parse(content: Uint8Array | undefined): FoundAlgorithm[] | undefined {
   if (content === undefined) return undefined
-  const { algorithm, ...rest } = JSON.parse(Buffer.from(content).toString()) as Omit<
-    FoundAlgorithm,
-    'bytes'
-  > & { algorithm: string }
-  return { ...rest, bytes: new Uint8Array(Buffer.from(algorithm, 'base64')) }
+  const kept = JSON.parse(Buffer.from(content).toString()) as (Omit<FoundAlgorithm, 'bytes'> & {
+    algorithm: string
+  })[]
+  return kept.map(({ algorithm, ...rest }) => ({
+    ...rest,
+    bytes: new Uint8Array(Buffer.from(algorithm, 'base64')),
+  }))
 }

@@ -1,0 +1,127 @@
+/** Of a few algorithms for each product, those with which the pass as a whole is fastest. Alone a product does not show what it costs
+ * among its neighbours: whether the kernel before it may still run, or a memset has to end first. */
+import type { DiskCache } from '../../hardware/gpu/disk-cache.ts'
+import { GpuEvent } from '../../hardware/gpu/event.ts'
+import { captureGraph, type GpuGraph } from '../../hardware/gpu/graph.ts'
+import type { GpuStream } from '../../hardware/gpu/stream.ts'
+import type { ProductPlan } from './linear-layers.ts'
+
+export interface SettleOptions {
+  readonly stream: GpuStream
+  /** Enqueues the pass that the plans are for. */
+  readonly pass: () => void
+  /** Where the choice is kept for the next start. */
+  readonly cache: DiskCache | undefined
+}
+
+/** Raised whenever another choice may be made than before. */
+const version = 1
+/** What pauses cost is lost in a pass that takes longer. */
+const longestPassMs = 40
+/** Of each of two passes that are compared, in turn. */
+const [fewestRuns, mostRuns, runsMs] = [3, 8, 20]
+/** What gains less is noise. */
+const gainRatio = 0.997
+
+/** Sets each plan's algorithm, one product after the other. @throws {EmbedError} CUDA_STATUS */
+export async function settlePlans(plans: readonly ProductPlan[], options: SettleOptions): Promise<void> {
+  const open = plans.filter(({ choices }) => choices.length > 1)
+  if (open.length === 0) return
+  const key = keyOf(open)
+  const known = parse(await options.cache?.read(key))
+  if (known?.length === open.length) {
+    for (const [i, plan] of open.entries()) plan.algorithm = plan.choices[known[i]!] ?? plan.algorithm
+    return
+  }
+  using comparison = new PassComparison(options)
+  if (!(await comparison.begin())) return
+  const chosen: number[] = []
+  for (const plan of open) {
+    let best = 0
+    for (const [i, algorithm] of plan.choices.entries()) {
+      if (i === 0) continue
+      plan.algorithm = algorithm
+      if (await comparison.isFaster()) best = i
+    }
+    plan.algorithm = plan.choices[best]!
+    chosen.push(best)
+  }
+  await options.cache?.write(key, Buffer.from(JSON.stringify(chosen)))
+}
+
+/** Between the pass that was fastest so far and the one as it is now. */
+class PassComparison implements Disposable {
+  readonly #stream: GpuStream
+  readonly #pass: () => void
+  readonly #events: readonly [GpuEvent, GpuEvent]
+  #fastest: GpuGraph
+  #passMs = 0
+
+  constructor({ stream, pass }: SettleOptions) {
+    this.#stream = stream
+    this.#pass = pass
+    this.#events = [new GpuEvent(stream.gpu, { timing: true }), new GpuEvent(stream.gpu, { timing: true })]
+    this.#fastest = captureGraph(stream, pass)
+  }
+
+  /** @returns false when the pass is too long for its pauses to matter */
+  async begin(): Promise<boolean> {
+    await this.#time(this.#fastest)
+    this.#passMs = await this.#time(this.#fastest)
+    return this.#passMs <= longestPassMs
+  }
+
+  async isFaster(): Promise<boolean> {
+    const graph = captureGraph(this.#stream, this.#pass)
+    const runs = Math.min(mostRuns, Math.max(fewestRuns, Math.ceil(runsMs / this.#passMs)))
+    const [before, now]: [number[], number[]] = [[], []]
+    // The first launch of a graph takes longer.
+    await this.#time(graph)
+    for (let run = 0; run < runs; run++) {
+      before.push(await this.#time(this.#fastest))
+      now.push(await this.#time(graph))
+    }
+    const isFaster = median(now) < gainRatio * median(before)
+    const loser = isFaster ? this.#fastest : graph
+    if (isFaster) this.#fastest = graph
+    loser[Symbol.dispose]()
+    return isFaster
+  }
+
+  [Symbol.dispose](): void {
+    this.#fastest[Symbol.dispose]()
+    for (const event of this.#events) event[Symbol.dispose]()
+  }
+
+  /** @returns milliseconds */
+  async #time(graph: GpuGraph): Promise<number> {
+    const [start, end] = this.#events
+    start.record(this.#stream)
+    graph.launch(this.#stream)
+    end.record(this.#stream)
+    await end.done()
+    return end.elapsedMsSince(start)
+  }
+}
+
+/** The choices say what the pass is made of, on which GPU and by which library. */
+function keyOf(plans: readonly ProductPlan[]): unknown {
+  const { name, multiprocessorCount } = plans[0]!.matmul.library.gpu.device
+  return {
+    settled: version,
+    device: [name, multiprocessorCount],
+    cublaslt: plans[0]!.matmul.library.version,
+    plans: plans.map(({ matmul: { shape }, choices }) => ({
+      shape,
+      choices: choices.map(({ bytes }) => Buffer.from(bytes).toString('base64')),
+    })),
+  }
+}
+
+function parse(content: Uint8Array | undefined): number[] | undefined {
+  return content === undefined ? undefined : (JSON.parse(Buffer.from(content).toString()) as number[])
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!
+}
