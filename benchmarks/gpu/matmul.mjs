@@ -60,6 +60,11 @@ console.log(
     .join(', '),
 )
 
+const usedMib = () => {
+  const { freeBytes, totalBytes } = gpu.readMemory()
+  return Math.round((totalBytes - freeBytes) / 2 ** 20)
+}
+const usedBeforeMib = usedMib()
 const results = []
 const layers = []
 const left = []
@@ -85,6 +90,9 @@ for (const precision of flags.precision.split(',')) {
     console.log(`${precision} ${rows} rows, ${number('layers')} layers: first / of 8 / of 64 / wide ${ms} ms`)
   }
 }
+// Kernels stay on the GPU once one was tried.
+const kernelsMib = usedMib() - usedBeforeMib
+console.log(`all that were tried take ${kernelsMib} MiB more of the GPU`)
 if (left.length > 0) console.log(`not begun within ${flags['limit-s']} s: ${left.join(', ')}`)
 const record = JSON.stringify({
   command: ['node', 'benchmarks/gpu/matmul.mjs', ...process.argv.slice(2)].join(' '),
@@ -94,6 +102,7 @@ const record = JSON.stringify({
   machine,
   results,
   layers,
+  kernelsMib,
   left,
 })
 if (flags.out !== undefined) writeFileSync(flags.out, `${record}\n`)

@@ -60,6 +60,21 @@ describe('the search for an algorithm', () => {
     expect(fake.driver.calls('cuMemsetD8Async') - before).toBe(4 + 1)
   })
 
+  it('flushes less of it where memory is short', async () => {
+    const fake = await openFakeGpu({ l2CacheBytes: 1 << 20, totalBytes: 1.5 * 2 ** 20 })
+    const library = new MatmulLibrary(fake.gpu, new FakeCublaslt(fake.driver).api, { workspaceBytes: 4096 })
+    const buffer = (name: string) => new DeviceBuffer(fake.gpu, name, 4096).handle
+    const operands = { a: buffer('a'), b: buffer('b'), d: buffer('d') }
+    const stream = new GpuStream(fake.gpu, 's')
+    const { candidates } = await searchAlgorithm(new Matmul(library, shape), { stream, operands })
+    expect(candidates).toBe(1)
+    using others = new DeviceBuffer(fake.gpu, 'others', 1.4 * 2 ** 20)
+    expect(others.isFreed).toBe(false)
+    const search = searchAlgorithm(new Matmul(library, { ...shape, rows: 8 }), { stream, operands })
+    expect((await failureOf(search)).code).toBe('GPU_OUT_OF_MEMORY')
+    expectClean(fake)
+  })
+
   it('keeps the winner on disk: for the shape, the library and the GPU', async () => {
     const { cublaslt, library, operands, stream } = await open()
     cublaslt.algorithms = [{ durationMs: 2 }, { durationMs: 1 }]

@@ -50,16 +50,16 @@ const candidateCount = 64
 const hopelessRatio = 1.5
 /** As many of those that cuBLASLt does not name are timed like its own. */
 const finalistCount = 8
-function defaultWideMs({ rows }: MatmulShape): number {
-  return rows <= 128 ? 200 : 0
-}
-
 /** How many of the fastest are given back, and how much slower they may be: alone a product does not show what it costs among
  * its neighbours, where a memset before it is 5 us of pause (H200). */
 const choiceCount = 4
 const choiceMarginUs = 6
 /** Of the same number of nodes. */
 const alikeCount = 2
+
+function defaultWideMs({ rows }: MatmulShape): number {
+  return rows <= 128 ? 200 : 0
+}
 
 /** The fastest. @throws {EmbedError} MATMUL_UNSUPPORTED, GPU_OUT_OF_MEMORY, CUDA_STATUS */
 export async function searchAlgorithm(matmul: Matmul, options: MatmulSearchOptions): Promise<FoundAlgorithm> {

@@ -1,4 +1,6 @@
 /** How long algorithms take for one product, its operands not in the L2 cache. */
+import { EmbedError } from '../../errors.ts'
+import type { GpuContext } from './context.ts'
 import { DeviceBuffer } from './device-buffer.ts'
 import { GpuEvent } from './event.ts'
 import type { Matmul, MatmulOperands } from './matmul.ts'
@@ -22,7 +24,7 @@ export class MatmulTimer implements Disposable {
     this.#matmul = matmul
     this.#stream = stream
     this.#operands = operands
-    this.#flush = new DeviceBuffer(gpu, 'L2 flush', 2 * gpu.device.l2CacheBytes)
+    this.#flush = makeFlush(gpu)
   }
 
   /** Once each, in order. @param options.isWarmUp the times do not count: the first launch loads the kernel */
@@ -74,5 +76,18 @@ export class MatmulTimer implements Disposable {
     }
     end.record(this.#stream)
     return true
+  }
+}
+
+/** Twice the cache; where there is no room for that, less of it is flushed. @throws {EmbedError} GPU_OUT_OF_MEMORY */
+function makeFlush(gpu: GpuContext): DeviceBuffer {
+  const { l2CacheBytes } = gpu.device
+  for (let bytes = 2 * l2CacheBytes; ; bytes = Math.ceil(bytes / 2)) {
+    try {
+      return new DeviceBuffer(gpu, 'L2 flush', bytes)
+    } catch (error) {
+      const isFull = error instanceof EmbedError && error.code === 'GPU_OUT_OF_MEMORY'
+      if (!isFull || bytes < l2CacheBytes / 4) throw error
+    }
   }
 }
