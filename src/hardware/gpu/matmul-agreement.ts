@@ -58,6 +58,7 @@ async function readProduct(
   await stream.idle()
   const values = new Float32Array(bytes)
   const bits = new Uint32Array(values.buffer)
-  for (const [i, each] of new Uint16Array(sample.memory, 0, bytes).entries()) bits[i] = each << 16
+  const bf16 = new Uint16Array(sample.memory, 0, bytes)
+  for (let i = 0; i < bytes; i++) bits[i] = bf16[i]! << 16
   return values
 }
