@@ -61,6 +61,23 @@ it('stays with what is fastest alone where the pass is as fast with another', as
   expectClean(fake)
 })
 
+it('chooses from what can be recorded', async () => {
+  const algorithms = [
+    { durationMs: 2, recordedMs: 6 },
+    { durationMs: 3, recordedMs: 3 },
+  ]
+  for (const [failing, chosen] of [
+    [1, [0, 0]],
+    [2, [0, 1]],
+    [3, [1, 0]],
+  ] as const) {
+    const { fake, settle } = await open(algorithms)
+    fake.driver.fail('cuGraphInstantiateWithFlags', 900, failing)
+    expect((await settle()).chosen).toEqual(chosen)
+    expectClean(fake)
+  }
+})
+
 it('keeps the choice on disk, for these choices', async () => {
   const cache = new DiskCache(folder)
   const algorithms = [
@@ -80,7 +97,10 @@ it('compares nothing in a long pass, nor where there is nothing to choose', asyn
     { durationMs: 20, recordedMs: 21 },
     { durationMs: 21, recordedMs: 1 },
   ])
-  expect(await long.settle()).toEqual({ chosen: [0, 0], captures: 1 })
+  const cache = new DiskCache(join(folder, 'long'))
+  expect(await long.settle(cache)).toEqual({ chosen: [0, 0], captures: 1 })
+  // Nor is it timed again.
+  expect(await long.settle(cache)).toEqual({ chosen: [0, 0], captures: 0 })
   expectClean(long.fake)
   const single = await open([{ durationMs: 2 }])
   expect(await single.settle()).toEqual({ chosen: [0, 0], captures: 0 })

@@ -33,13 +33,15 @@ export async function settlePlans(plans: readonly ProductPlan[], options: Settle
     for (const [i, plan] of open.entries()) plan.algorithm = plan.choices[known[i]!] ?? plan.algorithm
     return
   }
-  using comparison = new PassComparison(options)
-  if (!(await comparison.begin())) return
+  const asItIs = tryCapture(options)
+  if (asItIs === undefined) return
+  using comparison = new PassComparison(options, asItIs)
+  const isWorthwhile = await comparison.begin()
   const chosen: number[] = []
   for (const plan of open) {
     let best = 0
     for (const [i, algorithm] of plan.choices.entries()) {
-      if (i === 0) continue
+      if (i === 0 || !isWorthwhile) continue
       plan.algorithm = algorithm
       if (await comparison.isFaster()) best = i
     }
@@ -51,17 +53,18 @@ export async function settlePlans(plans: readonly ProductPlan[], options: Settle
 
 /** Between the pass that was fastest so far and the one as it is now. */
 class PassComparison implements Disposable {
+  readonly #options: SettleOptions
   readonly #stream: GpuStream
-  readonly #pass: () => void
   readonly #events: readonly [GpuEvent, GpuEvent]
   #fastest: GpuGraph
   #passMs = 0
 
-  constructor({ stream, pass }: SettleOptions) {
+  constructor(options: SettleOptions, fastest: GpuGraph) {
+    const { stream } = options
+    this.#options = options
     this.#stream = stream
-    this.#pass = pass
+    this.#fastest = fastest
     this.#events = [new GpuEvent(stream.gpu, { timing: true }), new GpuEvent(stream.gpu, { timing: true })]
-    this.#fastest = captureGraph(stream, pass)
   }
 
   /** @returns false when the pass is too long for its pauses to matter */
@@ -72,7 +75,8 @@ class PassComparison implements Disposable {
   }
 
   async isFaster(): Promise<boolean> {
-    const graph = captureGraph(this.#stream, this.#pass)
+    const graph = tryCapture(this.#options)
+    if (graph === undefined) return false
     const runs = Math.min(mostRuns, Math.max(fewestRuns, Math.ceil(runsMs / this.#passMs)))
     const [before, now]: [number[], number[]] = [[], []]
     // The first launch of a graph takes longer.
@@ -101,6 +105,15 @@ class PassComparison implements Disposable {
     end.record(this.#stream)
     await end.done()
     return end.elapsedMsSince(start)
+  }
+}
+
+/** @returns undefined where it cannot be recorded */
+function tryCapture({ stream, pass }: SettleOptions): GpuGraph | undefined {
+  try {
+    return captureGraph(stream, pass)
+  } catch {
+    return undefined
   }
 }
 
