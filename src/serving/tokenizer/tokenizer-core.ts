@@ -127,8 +127,11 @@ export function countChars(texts: readonly string[]): number {
   return texts.reduce((sum, text) => sum + text.length, 0)
 }
 
-function encodeBody(library: Library, texts: string[]): Promise<Encoding[]> {
-  return library.encodeBatch(texts, { addSpecialTokens: false })
+/** One text without the library's own threads, one for each core: waking them takes longer than the text. */
+async function encodeBody(library: Library, texts: string[]): Promise<Encoding[]> {
+  const options = { addSpecialTokens: false }
+  if (texts.length === 1) return [await library.encode(texts[0]!, null, options)]
+  return library.encodeBatch(texts, options)
 }
 
 /** Neighbours in one call up to CALL_CHARS; a longer text is a call of its own. */

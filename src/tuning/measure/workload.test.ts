@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { makeCorpus } from './corpus.ts'
 import {
   type CountTokens,
+  createTokenCounter,
   makeFixedLengthWorkload,
   makeMixedWorkload,
   makeTextsWorkload,
@@ -28,6 +29,21 @@ describe('workloads', () => {
   it('hits the length where a token is a byte too', async () => {
     const { requests } = await makeFixedLengthWorkload(500, { countTokens: countBytes, texts: 16 })
     expect(requests.map(({ texts }) => texts[0]!.length)).toEqual(requests.map(() => 499))
+  })
+
+  it("is no longer than the model's length, where that is what is asked for", async () => {
+    const encode = async (texts: readonly string[], { maxTokens }: { readonly maxTokens: number }) =>
+      texts.map((text) => {
+        const ids = Int32Array.from(Buffer.from(text))
+        return { ids: ids.subarray(0, maxTokens), totalTokens: ids.length }
+      })
+    const counter = createTokenCounter({ encode }, 512)
+    expect(await counter(['a'.repeat(600)])).toEqual([512])
+    const { requests } = await makeFixedLengthWorkload(512, { countTokens: counter, texts: 4 })
+    expect(requests.map(({ texts }) => texts[0]!.length)).toEqual([512, 512, 512, 512])
+    await expect(makeFixedLengthWorkload(513, { countTokens: counter })).rejects.toMatchObject({
+      code: 'WORKLOAD_INVALID',
+    })
   })
 
   it('a length that no text can have is refused', async () => {

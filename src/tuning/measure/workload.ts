@@ -16,13 +16,16 @@ export interface Workload {
   readonly requests: readonly WorkloadRequest[]
 }
 
-/** Tokens of each text, special tokens included, cut to what the model takes. */
-export type CountTokens = (texts: readonly string[]) => Promise<readonly number[]>
+/** Tokens of each text, special tokens included, cut to what the model takes; with `whole` those that are cut too. */
+export type CountTokens = (
+  texts: readonly string[],
+  options?: { readonly whole?: boolean },
+) => Promise<readonly number[]>
 
 export function createTokenCounter(tokenizer: Pick<Tokenizer, 'encode'>, maxTokens: number): CountTokens {
-  return async (texts) => {
+  return async (texts, { whole = false } = {}) => {
     const encoded = await tokenizer.encode(texts, { maxTokens, truncation: 'right' })
-    return encoded.map(({ ids }) => ids.length)
+    return encoded.map(({ ids, totalTokens }) => (whole ? totalTokens : ids.length))
   }
 }
 
@@ -92,7 +95,7 @@ async function fitText(
   tokens: number,
   countTokens: CountTokens,
 ): Promise<string | undefined> {
-  const count = async (text: string): Promise<number> => (await countTokens([text]))[0]!
+  const count = async (text: string): Promise<number> => (await countTokens([text], { whole: true }))[0]!
   // One token a word at least; the rest is halved in.
   let least = 0
   let most = tokens
@@ -109,7 +112,7 @@ async function fitText(
   // Where a token is a byte, only the second filler is one token.
   for (const filler of [' the', 'e']) {
     const filled = text + filler.repeat(missing)
-    if ((await count(filled)) === tokens) return filled
+    if ((await count(filled)) === tokens && (await countTokens([filled]))[0] === tokens) return filled
   }
   return undefined
 }
