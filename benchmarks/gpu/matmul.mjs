@@ -3,7 +3,7 @@
 // beside those by changing tile, stages, cluster and split (--wide-ms a product), with its configuration.
 //   node benchmarks/gpu/matmul.mjs [--rows 1,16,128,512,4096] [--precision fp8] [--wide-ms 800] [--limit-s 55] [--hidden 2560]
 //     [--intermediate 9728] [--heads 32] [--kv-heads 8] [--head-size 128] [--layers 36] [--rounds 5] [--gpu 0] [--out FILE]
-// Defaults: Qwen3-Embedding-4B; the engine itself searches 300 ms wide for 65 to 512 rows. Operands are random: zeros are up
+// Defaults: Qwen3-Embedding-4B; the engine itself searches 200 ms wide for at most 128 rows. Operands are random: zeros are up
 // to 20 % faster. Products that are not begun within --limit-s seconds are left out and named. Needs dist/, an NVIDIA driver,
 // NVRTC and cuBLASLt. Prints a table, then one JSON line; a product that the GPU does not support is a line that says so.
 import { readFileSync, writeFileSync } from 'node:fs'

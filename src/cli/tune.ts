@@ -165,7 +165,7 @@ export const tuneCommand: Command = {
         onEvent: createTuneReporter(minutes, line),
       })
       line.stop()
-      await writeTuned(join(folder, 'tuned.json'), key, result, config)
+      await writeTuned(join(folder, 'tuned.json'), { key, result, config, roundMs })
     } catch (error) {
       line.stop()
       if (!signal.aborted) throw error
@@ -259,7 +259,16 @@ function toChecklistItem({ level, subject, text, fix }: Finding): PreflightItem 
   return fix === undefined ? item : { ...item, fix }
 }
 
-async function writeTuned(path: string, key: TunedKey, result: TuneResult, config: Config): Promise<void> {
+async function writeTuned(
+  path: string,
+  run: {
+    readonly key: TunedKey
+    readonly result: TuneResult
+    readonly config: Config
+    readonly roundMs: number
+  },
+): Promise<void> {
+  const { key, result, config, roundMs } = run
   const { final, incumbentId: id, settings } = result
   const { model, scales, engineCachePath } = config
   if (existsSync(path)) await copyFile(path, `${path}.backup`)
@@ -268,6 +277,7 @@ async function writeTuned(path: string, key: TunedKey, result: TuneResult, confi
     date: new Date().toISOString(),
     id,
     key,
+    roundMs,
     // The model goes with them, so that serve --tuned needs no other flag.
     settings: {
       model,

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createSideStarter } from '../../src/tuning/tuner/side-process.ts'
 import type { TunedFile } from '../../src/tuning/tuner/tuned-config.ts'
+import type { Verification } from '../../src/tuning/tuner/verify-tuned.ts'
 import { writeTinyBert } from '../fixtures/tiny-model.ts'
 
 const main = fileURLToPath(new URL('../../dist/cli/bin.cjs', import.meta.url))
@@ -72,11 +73,11 @@ describe('a run', () => {
     expect(Object.keys(tuned.measured)).toEqual(['1 client', '2 clients'])
     const report = await readFile(join(output, 'report.md'), 'utf8')
     expect(report).toMatch(
-      /Where the time goes, by [^|]*, 4 clients:[^#]*\| baseline: product \| [\d.]+ % \|/,
+      /Where the time goes with 4 clients, by class of the graph's nodes[^#]*\| baseline: product \| [\d.]+ % \|/,
     )
     expect(report).toMatch(/\| engine utilisation, 4 clients \(ours\) \| > 80 % \|/)
     expect(report).toMatch(
-      /\| 1 client \| texts\/s \| [\d.]+ \| [\d.]+ \| [\d.]+ \([\d.]+-[\d.]+\) \| within 10 % \| (PASS|FAIL) \|/,
+      /\| 1 client \| texts\/s \| [\d.]+ \| [\d.]+ \| [\d.]+ \([\d.]+-[\d.]+\) \| within 10 % \| (PASS|FAIL|doubtful)/,
     )
     const again = await tune(['--trials', '1'])
     expect(again.code).toBe(2)
@@ -110,14 +111,20 @@ describe('a run', () => {
     const verified = await run(['verify', path, ...cache, '--round-ms', '30'])
     expect(verified.stdout).toMatch(/(as expected|faster|SLOWER) +1 client +\d/)
     expect(verified.stdout).toContain('pass         quality')
+    const record = JSON.parse(verified.stdout.trimEnd().split('\n').at(-1)!) as Verification
+    expect(record.scenarios.map(({ scenario }) => scenario)).toContain('8 clients')
+    expect(record.quality.passed).toBe(true)
     // Twice as fast as it can be: that must be told.
     const tuned = await readTuned()
     const impossible = { low: 1e9, high: 2e9 }
     const measured = { '1 client': { ...tuned.measured['1 client']!, expected: impossible } }
     await writeFile(path, JSON.stringify({ ...tuned, measured }))
-    const slower = await run(['verify', path, ...cache, '--round-ms', '30'])
+    // The rounds are as long as those of the run.
+    expect(tuned.roundMs).toBe(30)
+    const slower = await run(['verify', path, ...cache])
     expect(slower.code).toBe(1)
     expect(slower.stdout).toContain('SLOWER')
+    expect(slower.stdout).toContain('measured 3 times, since it was slower at first')
     const rolled = await run(['rollback', 'baseline', '--output', output])
     expect(rolled.code).toBe(0)
     expect(await readTuned()).toMatchObject({ id: 'baseline', settings: { model, maxBatchSize: 1 } })

@@ -36,6 +36,8 @@ const tunedSchema = Type.Object({
   key: keySchema,
   /** Configuration keys and values. */
   settings: Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean()])),
+  /** Length of a round when it was measured; absent in older files. */
+  roundMs: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   /** What it gave when it was measured, by scenario; what verify compares with. */
   measured: Type.Record(Type.String(), figuresSchema),
 })
