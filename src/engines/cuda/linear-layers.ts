@@ -8,7 +8,7 @@ import {
   type MatmulOperands,
   type MatmulPrecision,
 } from '../../hardware/gpu/matmul.ts'
-import { type FoundAlgorithm, searchAlgorithms } from '../../hardware/gpu/matmul-search.ts'
+import { searchAlgorithms } from '../../hardware/gpu/matmul-search.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { LinearWeights } from './gpu-weights.ts'
 
@@ -38,15 +38,12 @@ export function roundRows(rows: number): number {
   return Math.ceil(rows / step) * step
 }
 
-/** What a product may be done by. */
-export type ProductChoice = MatmulAlgorithm & Pick<FoundAlgorithm, 'nodes'>
-
 /** How the products of one shape are done. */
 export interface ProductPlan {
   readonly matmul: Matmul
   algorithm: MatmulAlgorithm
   /** The fastest alone, that one first; none until they were searched. */
-  choices: readonly ProductChoice[]
+  choices: readonly MatmulAlgorithm[]
 }
 
 export class LinearLayers {

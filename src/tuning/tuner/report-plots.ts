@@ -2,6 +2,7 @@
 import type { Bar, Block } from './blocks.ts'
 import type { TunedProfile } from './winner-profile.ts'
 import { type TuningStory, formatSettings, keptSteps } from './story.ts'
+import { gpuBytesOf } from './targets.ts'
 
 export function plotBlocks(story: TuningStory): Block[] {
   const { final } = story.end
@@ -76,7 +77,8 @@ function waterfall(story: TuningStory): Block {
   }
   return {
     kind: 'bars',
-    title: 'Texts/s after each change that was kept, as a multiple of the baseline',
+    title:
+      'Texts/s after each change that was kept, as a multiple of the baseline (product of the ratios that were measured)',
     bars,
   }
 }
@@ -102,7 +104,7 @@ function qualityByPrecision({ baseline, experiments, end }: TuningStory): Block[
   ]
 }
 
-function profileBlocks({ baselineProfile, profile }: TuningStory): Block[] {
+function profileBlocks({ baselineProfile, profile, end }: TuningStory): Block[] {
   const sides = [
     { name: 'baseline', profile: baselineProfile },
     { name: 'winner', profile },
@@ -126,6 +128,7 @@ function profileBlocks({ baselineProfile, profile }: TuningStory): Block[] {
     ),
   )
   const clients = measured[0]?.profile.clients
+  const onGpu = gpuBytesOf(end.final.info) !== undefined
   return [
     ...missing,
     ...(bars.length === 0
@@ -133,7 +136,7 @@ function profileBlocks({ baselineProfile, profile }: TuningStory): Block[] {
       : [
           {
             kind: 'bars' as const,
-            title: `Where the time goes, by the kernels of a GPU or the nodes of a CPU's graph, ${clients} clients`,
+            title: `Where the time goes with ${clients} clients, by class of ${onGpu ? "the GPU's kernels" : "the graph's nodes"} (product: matrix products)`,
             bars,
           },
         ]),

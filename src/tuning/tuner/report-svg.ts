@@ -28,16 +28,17 @@ const ticks = 4
 /** Lines from the origin's corner on, both axes from 0. */
 export function toCurvesSvg({ title, x, y, curves }: Extract<Block, { kind: 'curves' }>): string {
   const points = curves.flatMap((curve) => curve.points)
-  const most = {
-    x: Math.max(...points.map((point) => point.x)),
-    y: Math.max(...points.map((point) => point.y)),
+  const steps = {
+    x: toStep(Math.max(...points.map((point) => point.x))),
+    y: toStep(Math.max(...points.map((point) => point.y))),
   }
+  const most = { x: steps.x * ticks, y: steps.y * ticks }
   const toX = (value: number): number => margin.left + (value / most.x) * plotWidth
   const toY = (value: number): number => margin.top + plotHeight - (value / most.y) * plotHeight
   const right = margin.left + plotWidth
   const bottom = margin.top + plotHeight
   const grid = Array.from({ length: ticks + 1 }, (_, i) => {
-    const [atX, atY] = [(most.x * i) / ticks, (most.y * i) / ticks]
+    const [atX, atY] = [steps.x * i, steps.y * i]
     const line = `<line x1="${margin.left}" x2="${right}" y1="${toY(atY).toFixed(1)}" y2="${toY(atY).toFixed(1)}"/>`
     const left = `<text x="${margin.left - 6}" y="${(toY(atY) + 4).toFixed(1)}" text-anchor="end">${toTick(atY)}</text>`
     return `${line}${left}<text x="${toX(atX).toFixed(1)}" y="${bottom + 16}" text-anchor="middle">${toTick(atX)}</text>`
@@ -54,7 +55,11 @@ export function toCurvesSvg({ title, x, y, curves }: Extract<Block, { kind: 'cur
     own.map((point) => {
       const [cx, cy] = [toX(point.x).toFixed(1), toY(point.y).toFixed(1)]
       const dot = `<circle${classOf(isBefore)} cx="${cx}" cy="${cy}" r="4"/>`
-      return `${dot}<text x="${(Number(cx) + 8).toFixed(1)}" y="${(Number(cy) + 4).toFixed(1)}">${escapeHtml(`${label}, ${point.label}`)}</text>`
+      // What was before is written to the left of its dot, so that neighbours do not cover each other.
+      const place = isBefore
+        ? `x="${(Number(cx) - 8).toFixed(1)}" text-anchor="end"`
+        : `x="${(Number(cx) + 8).toFixed(1)}"`
+      return `${dot}<text ${place} y="${(Number(cy) + 4).toFixed(1)}">${escapeHtml(`${label}, ${point.label}`)}</text>`
     }),
   )
   const width = margin.left + plotWidth + margin.right
@@ -66,8 +71,14 @@ function classOf(isBefore: boolean): string {
   return isBefore ? ' class="before"' : ''
 }
 
+/** The smallest round step whose ticks reach the value. */
+function toStep(most: number): number {
+  const power = 10 ** Math.floor(Math.log10(most / ticks))
+  return [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((step) => step * ticks >= most)!
+}
+
 function toTick(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(2)
+  return String(Number(value.toPrecision(3)))
 }
 
 function toFigure(title: string, width: number, height: number, content: readonly string[]): string {

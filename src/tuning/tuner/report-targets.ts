@@ -21,11 +21,11 @@ export function targetBlocks(story: TuningStory, targets: readonly Target[]): Bl
       head: [
         'target',
         'wanted',
-        'before tuning',
+        'possible here?',
         'best possible',
         'baseline',
-        'measured',
-        'of the best',
+        'winner',
+        "winner's share of the best",
         'verdict',
         'Jetson Thor: best possible (computed, not measured)',
       ],
@@ -48,7 +48,7 @@ function describeLimits(
   const rates = Object.entries(peak.flopsByPrecision).map(
     ([precision, flops]) => `${(flops / 1e12).toPrecision(3)} TFLOPS at ${precision}`,
   )
-  return `The best possible is what ${peak.device} could give if nothing but the model's arithmetic and the reading of its weights took time: ${rates.join(', ')} and ${(peak.memoryBytesPerSecond / 1e9).toPrecision(3)} GB/s, both measured before the run by large products and a large copy; a text has ${light.meanTokens.toFixed(0)} tokens and ${(light.meanTextFlops / 1e9).toPrecision(3)} GFLOP on average. Reachable: it takes half of that at most. Doubtful: more. Impossible: more than all. Of several clients the latency bound is that of a text alone.`
+  return `The best possible is what ${peak.device} could give if nothing but the model's arithmetic and the reading of its weights took time: ${rates.join(', ')} and ${(peak.memoryBytesPerSecond / 1e9).toPrecision(3)} GB/s, both measured before the run by large products and a large copy; a text has ${light.meanTokens.toFixed(0)} tokens and ${(light.meanTextFlops / 1e9).toPrecision(3)} GFLOP on average. A target is reachable where it takes half of that at most, doubtful where it takes more, impossible where it takes more than all. The latency bound of several clients is that of a text alone. Targets marked (ours) are those of this package.`
 }
 
 function targetRow(

@@ -31,8 +31,12 @@ describe('the report', () => {
     const blocks = buildReport(story, defaultTargets)
     const markdown = renderMarkdown('Tuning', blocks)
     expect(markdown).toContain('Winner: e3, engine openvino')
+    expect(markdown).toMatch(
+      /Texts\/s, winner \/ baseline: 3\.\d\d with 1 client, 3\.\d\d with 4 clients, .*Targets reached: 6 of 8; not measured: 'GPU memory', 'p95, 8 clients \(ours\)'\./,
+    )
+    expect(markdown).toContain('Baseline: the plain service, engine onnx, precision fp32')
     expect(markdown).toContain('failed: does not start: planted failure at the start')
-    expect(markdown).toContain('Stage tactics: not tried, no NVIDIA GPU on this machine.')
+    expect(markdown).toContain('Not tried, no NVIDIA GPU on this machine: tactics.')
     // 256 tokens of MiniLM at 1 TFLOPS: 6.0 ms.
     expect(markdown).toMatch(
       /\| p95, 1 client \| <= 30.00 ms \| reachable \| 6\.\d\d ms \| 2\d\.\d\d ms \| \d\.\d\d ms \| \d+ % \| PASS \| reachable: 0\.\d\d ms \|/,
@@ -57,7 +61,9 @@ describe('the report', () => {
     expect(markdown).toContain('A batch of the winner on the GPU: see report.html.')
     expect(markdown).toContain('Next: more of openvino; planted.')
     expect(markdown).not.toContain('more of onnx')
-    expect(markdown).toContain('| lower precision | FP8: 80 -> 50 to 60 ms | gave nothing | gave nothing |')
+    expect(markdown).toContain(
+      '| lower precision | FP8: from 80 to 50-60 ms | not measured: what was tried failed |',
+    )
     expect(markdown).toContain('not measured: no NVIDIA GPU on this machine; the stage was not asked for')
     expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
     expect(markdown).toMatch(
@@ -73,7 +79,7 @@ describe('the report', () => {
     const final = { ...story.end.final, instead: { lossToUntuned, quality: story.baseline.quality } }
     const taken = { ...story, end: { ...story.end, incumbentId: 'untuned', settings: {}, final } }
     const markdown = renderMarkdown('Tuning', buildReport(taken, defaultTargets))
-    expect(markdown).toContain('Winner: untuned, the defaults.')
+    expect(markdown).toContain('Winner: untuned, the defaults (')
     expect(markdown).toContain('gave 0.80 (0.70-0.90) times the texts/s of the untuned default')
     expect(markdown).toMatch(/\| maxBatchSize 4 \| 3\.\d\d \|/)
     expect(winningSteps(taken)).toEqual([])
@@ -88,9 +94,11 @@ describe('the report', () => {
     const slow = {
       scenario: '1 client',
       textsPerSecond: 125,
-      baselineByPlain: { ratio: 0.8, low: 0.7, high: 0.91 },
+      baselineByPlain: { ratio: 0.8, low: 0.7, high: 0.89 },
     }
-    expect(render(slow)).toMatch(/\| 125\.0 \| .* \| 0\.80 \(0\.70-0\.91\) \| within 10 % \| FAIL \|/)
+    expect(render(slow)).toMatch(/\| 125\.0 \| .* \| 0\.80 \(0\.70-0\.89\) \| within 10 % \| FAIL \|/)
+    const noisy = { ...slow, baselineByPlain: { ratio: 0.8, low: 0.6, high: 1.2 } }
+    expect(render(noisy)).toContain('| within 10 % | doubtful: too much noise |')
     expect(render({ missing: 'planted' })).toContain('onnxruntime-node: not measured: planted.')
   })
 

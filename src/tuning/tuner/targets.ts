@@ -150,5 +150,7 @@ export function formatWanted({ metric, atLeast, atMost }: Target): string {
 export function formatMetric(metric: Target['metric'], value: number): string {
   if (metric === 'rssBytes' || metric === 'gpuBytes') return `${(value / 1e9).toFixed(2)} GB`
   if (metric === 'worstCosine') return value.toFixed(6)
-  return metric === 'textsPerSecond' ? value.toFixed(1) : `${value.toFixed(2)} ms`
+  return metric === 'textsPerSecond'
+    ? `${value.toFixed(value < 1000 ? 1 : 0)} texts/s`
+    : `${value.toFixed(2)} ms`
 }

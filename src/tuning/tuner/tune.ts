@@ -251,7 +251,7 @@ class Tuner {
     const { maxTrials = Infinity, budgetMs = Infinity } = this.#options
     if (this.#trials >= maxTrials) this.#stoppedBy = `the ${maxTrials} trials allowed`
     if (this.#time.leftMs() <= 0) {
-      this.#stoppedBy = `the ${Math.round(budgetMs / 60_000)} minutes allowed`
+      this.#stoppedBy = `the ${Number((budgetMs / 60_000).toFixed(1))} minutes allowed`
     }
     return this.#stoppedBy !== undefined
   }
