@@ -7,8 +7,9 @@ import {
   type MatmulLibrary,
   type MatmulOperands,
   type MatmulPrecision,
+  type MatmulShape,
 } from '../../hardware/gpu/matmul.ts'
-import { searchAlgorithms } from '../../hardware/gpu/matmul-search.ts'
+import { type FoundAlgorithm, searchAlgorithms } from '../../hardware/gpu/matmul-search.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { LinearWeights } from './gpu-weights.ts'
 
@@ -38,25 +39,47 @@ export function roundRows(rows: number): number {
   return Math.ceil(rows / step) * step
 }
 
+/** Beyond it tiles of another size are faster. */
+const farthestRatio = 2
+
+/** Of `others` the number of rows nearest to `rows` by its ratio, the larger of two; undefined where all are far. */
+export function nearestRows(rows: number, others: readonly number[]): number | undefined {
+  const ratioTo = (other: number) => Math.max(rows / other, other / rows)
+  return others
+    .filter((other) => ratioTo(other) <= farthestRatio)
+    .toSorted((a, b) => ratioTo(a) - ratioTo(b) || b - a)[0]
+}
+
+/** What a product may be done by. */
+export type ProductChoice = MatmulAlgorithm & Pick<FoundAlgorithm, 'nodes'>
+
 /** How the products of one shape are done. */
 export interface ProductPlan {
   readonly matmul: Matmul
   algorithm: MatmulAlgorithm
   /** The fastest alone, that one first; none until they were searched. */
-  choices: readonly MatmulAlgorithm[]
+  choices: readonly ProductChoice[]
 }
 
 export class LinearLayers {
   readonly #library: MatmulLibrary
   readonly #precision: MatmulPrecision
+  readonly #nearest: boolean
   readonly #plans = new Map<string, ProductPlan>()
 
-  constructor(library: MatmulLibrary, precision: MatmulPrecision) {
+  /** @param options.nearest whether rows that were not searched for take the algorithm of the nearest that were. Default true. */
+  constructor(
+    library: MatmulLibrary,
+    precision: MatmulPrecision,
+    { nearest = true }: { readonly nearest?: boolean | undefined } = {},
+  ) {
     this.#library = library
     this.#precision = precision
+    this.#nearest = nearest
   }
 
-  /** Enqueues input · weightsᵀ (+ bias). A shape met for the first time takes cuBLASLt's first choice.
+  /** Enqueues input · weightsᵀ (+ bias). A shape met for the first time takes what was found for one of nearly as many rows,
+   * else cuBLASLt's first choice.
    * @throws {EmbedError} MATMUL_UNSUPPORTED, CUBLAS_STATUS */
   launch(stream: GpuStream, weights: LinearWeights, call: LinearCall): void {
     const { operands, plan } = this.#planFor(weights, call)
@@ -101,9 +124,29 @@ export class LinearLayers {
     let plan = this.#plans.get(key)
     if (plan === undefined) {
       const matmul = new Matmul(this.#library, shape)
-      plan = { matmul, algorithm: matmul.heuristics(operands)[0]!, choices: [] }
+      const [firstChoice] = matmul.heuristics(operands)
+      plan = { matmul, algorithm: this.#findNearest(matmul) ?? firstChoice!, choices: [] }
       this.#plans.set(key, plan)
     }
     return { operands, plan }
   }
+
+  /** What was found for another number of rows of the same product, where it can run this. */
+  #findNearest(matmul: Matmul): MatmulAlgorithm | undefined {
+    if (!this.#nearest) return undefined
+    const searched = [...this.#plans.values()].filter(
+      ({ choices, matmul: { shape } }) => choices.length > 0 && productOf(shape) === productOf(matmul.shape),
+    )
+    const rows = nearestRows(
+      matmul.shape.rows,
+      searched.map(({ matmul: { shape } }) => shape.rows),
+    )
+    const plan = searched.find(({ matmul: { shape } }) => shape.rows === rows)
+    return plan && matmul.check(plan.algorithm.bytes)
+  }
+}
+
+/** What products of any number of rows have in common. */
+function productOf({ columns, inner, bias, accumulate }: MatmulShape): string {
+  return [columns, inner, bias, accumulate].join(' ')
 }

@@ -23,19 +23,21 @@ async function open(algorithms: readonly FakeAlgorithm[]) {
   const stream = new GpuStream(fake.gpu, 's')
   const buffer = () => new DeviceBuffer(fake.gpu, 'operand', 4096).handle
   const operands = { a: buffer(), b: buffer(), d: buffer() }
-  const plans = [16, 32].map((rows): ProductPlan => {
+  const plans: ProductPlan[] = [16, 32].map((rows) => {
     const matmul = new Matmul(library, { precision: 'bf16', rows, columns: 48, inner: 64 })
-    const choices = matmul.heuristics(operands)
-    return { matmul, choices, algorithm: choices[0]! }
+    const choices = matmul
+      .heuristics(operands)
+      .map((choice, i) => ({ ...choice, nodes: 1 + (algorithms[i]!.memsets ?? 0) }))
+    return { matmul, choices, algorithm: choices[0]! } satisfies ProductPlan
   })
   const pass = () => {
     for (const { matmul, algorithm } of plans) matmul.launch(stream, operands, algorithm)
   }
-  const settle = async (cache?: DiskCache) => {
+  const settle = async (cache?: DiskCache, nowMs?: () => number) => {
     for (const plan of plans) plan.algorithm = plan.choices[0]!
     const before = fake.driver.calls('cuStreamBeginCapture_v2')
-    await settlePlans(plans, { stream, pass, cache })
-    const chosen = plans.map(({ choices, algorithm }) => choices.indexOf(algorithm))
+    await settlePlans(plans, { stream, pass, cache, ...(nowMs === undefined ? {} : { nowMs }) })
+    const chosen = plans.map(({ choices, algorithm }) => choices.findIndex((each) => each === algorithm))
     return { chosen, captures: fake.driver.calls('cuStreamBeginCapture_v2') - before }
   }
   return { fake, plans, settle }
@@ -58,6 +60,19 @@ it('stays with what is fastest alone where the pass is as fast with another', as
     { durationMs: 3, recordedMs: 4.99 },
   ])
   expect((await settle()).chosen).toEqual([0, 0])
+  expectClean(fake)
+})
+
+it('ends when its time is over; of each product what has the fewest nodes is tried first', async () => {
+  const { fake, settle } = await open([
+    { durationMs: 2, recordedMs: 6, memsets: 1 },
+    { durationMs: 3, recordedMs: 5, memsets: 1 },
+    { durationMs: 4, recordedMs: 4 },
+  ])
+  let now = 0
+  const nowMs = () => (now += 100)
+  // From 100 on; before the third attempt it is 400.
+  expect(await settle(undefined, nowMs)).toEqual({ chosen: [2, 2], captures: 1 + 2 })
   expectClean(fake)
 })
 

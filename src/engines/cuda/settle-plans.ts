@@ -3,6 +3,7 @@
 import type { DiskCache } from '../../hardware/gpu/disk-cache.ts'
 import { GpuEvent } from '../../hardware/gpu/event.ts'
 import { captureGraph, type GpuGraph } from '../../hardware/gpu/graph.ts'
+import type { MatmulAlgorithm } from '../../hardware/gpu/matmul.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { ProductPlan } from './linear-layers.ts'
 
@@ -12,18 +13,21 @@ export interface SettleOptions {
   readonly pass: () => void
   /** Where the choice is kept for the next start. */
   readonly cache: DiskCache | undefined
+  readonly nowMs?: () => number
 }
 
 /** Raised whenever another choice may be made than before. */
-const version = 1
+const version = 2
+/** Afterwards what was not tried is left: what gains most comes first. */
+const budgetMs = 300
 /** What pauses cost is lost in a pass that takes longer. */
-const longestPassMs = 40
+const longestPassMs = 20
 /** Of each of two passes that are compared, in turn. */
-const [fewestRuns, mostRuns, runsMs] = [3, 8, 20]
+const [fewestRuns, mostRuns, runsMs] = [3, 5, 10]
 /** What gains less is noise. */
 const gainRatio = 0.997
 
-/** Sets each plan's algorithm, one product after the other. @throws {EmbedError} CUDA_STATUS */
+/** Sets each plan's algorithm, one after the other. @throws {EmbedError} CUDA_STATUS */
 export async function settlePlans(plans: readonly ProductPlan[], options: SettleOptions): Promise<void> {
   const open = plans.filter(({ choices }) => choices.length > 1)
   if (open.length === 0) return
@@ -36,19 +40,29 @@ export async function settlePlans(plans: readonly ProductPlan[], options: Settle
   const asItIs = tryCapture(options)
   if (asItIs === undefined) return
   using comparison = new PassComparison(options, asItIs)
-  const isWorthwhile = await comparison.begin()
-  const chosen: number[] = []
-  for (const plan of open) {
-    let best = 0
-    for (const [i, algorithm] of plan.choices.entries()) {
-      if (i === 0 || !isWorthwhile) continue
+  const { nowMs = () => performance.now() } = options
+  const endMs = nowMs() + budgetMs
+  if (await comparison.begin()) {
+    for (const { plan, algorithm } of listAttempts(open)) {
+      if (nowMs() >= endMs) break
+      const before = plan.algorithm
       plan.algorithm = algorithm
-      if (await comparison.isFaster()) best = i
+      if (!(await comparison.isFaster())) plan.algorithm = before
     }
-    plan.algorithm = plan.choices[best]!
-    chosen.push(best)
   }
+  const chosen = open.map(({ choices, algorithm }) => choices.findIndex((each) => each === algorithm))
   await options.cache?.write(key, Buffer.from(JSON.stringify(chosen)))
+}
+
+/** Of each plan the choice with the fewest nodes, then of each the next. */
+function listAttempts(plans: readonly ProductPlan[]): { plan: ProductPlan; algorithm: MatmulAlgorithm }[] {
+  const attempts = plans.flatMap((plan) =>
+    plan.choices
+      .slice(1)
+      .toSorted((a, b) => a.nodes - b.nodes)
+      .map((algorithm, place) => ({ plan, algorithm, place })),
+  )
+  return attempts.toSorted((a, b) => a.place - b.place)
 }
 
 /** Between the pass that was fastest so far and the one as it is now. */
@@ -69,7 +83,8 @@ class PassComparison implements Disposable {
 
   /** @returns false when the pass is too long for its pauses to matter */
   async begin(): Promise<boolean> {
-    await this.#time(this.#fastest)
+    // The first launch of a graph takes longer.
+    if ((await this.#time(this.#fastest)) > 2 * longestPassMs) return false
     this.#passMs = await this.#time(this.#fastest)
     return this.#passMs <= longestPassMs
   }
@@ -79,13 +94,13 @@ class PassComparison implements Disposable {
     if (graph === undefined) return false
     const runs = Math.min(mostRuns, Math.max(fewestRuns, Math.ceil(runsMs / this.#passMs)))
     const [before, now]: [number[], number[]] = [[], []]
-    // The first launch of a graph takes longer.
     await this.#time(graph)
     for (let run = 0; run < runs; run++) {
       before.push(await this.#time(this.#fastest))
       now.push(await this.#time(graph))
     }
-    const isFaster = median(now) < gainRatio * median(before)
+    // What disturbs a run only makes it slower.
+    const isFaster = Math.min(...now) < gainRatio * Math.min(...before)
     const loser = isFaster ? this.#fastest : graph
     if (isFaster) this.#fastest = graph
     loser[Symbol.dispose]()
@@ -133,8 +148,4 @@ function keyOf(plans: readonly ProductPlan[]): unknown {
 
 function parse(content: Uint8Array | undefined): number[] | undefined {
   return content === undefined ? undefined : (JSON.parse(Buffer.from(content).toString()) as number[])
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!
 }

@@ -168,7 +168,7 @@ describe('the search for an algorithm', () => {
       cublaslt.algorithms = [splitting, { durationMs: 7.5 }]
       cublaslt.capabilities = { splitK: 1, reductionMask: 7, tiles: [3, 4, 5, 6], hasClusters: true }
       const matmul = new Matmul(library, shape)
-      const found = await searchAlgorithm(matmul, { stream, operands })
+      const found = await searchAlgorithm(matmul, { stream, operands, wideMs: 1e4 })
       expect(readConfig(matmul, found)).toMatchObject({ id: 0, tile: 5, splitK: 8, reduction: 2, cluster: 2 })
       expect(found.medianUs).toBeCloseTo(1000, 3)
       expect(found.firstChoiceUs).toBeCloseTo(8875, 3)
@@ -203,7 +203,7 @@ describe('the search for an algorithm', () => {
       cublaslt.algorithms = [{ durationMs: 5 }, unnamed]
       cublaslt.capabilities = { tiles: [1, 2], stages: [3, 4] }
       const matmul = new Matmul(library, shape)
-      const found = await searchAlgorithm(matmul, { stream, operands })
+      const found = await searchAlgorithm(matmul, { stream, operands, wideMs: 1e4 })
       expect(readConfig(matmul, found)).toMatchObject({ id: 1, tile: 2, stages: 4 })
       expect(found.medianUs).toBeCloseTo(3000, 3)
     })
@@ -218,29 +218,26 @@ describe('the search for an algorithm', () => {
       cublaslt.algorithms = [{ durationMs: 3, configured: ({ splitK }) => bySplit.get(splitK) ?? {} }]
       cublaslt.capabilities = { splitK: 1, reductionMask: 1 }
       const matmul = new Matmul(library, shape)
-      const found = await searchAlgorithm(matmul, { stream, operands })
+      const found = await searchAlgorithm(matmul, { stream, operands, wideMs: 1e4 })
       expect(readConfig(matmul, found).splitK).toBeGreaterThan(3)
       expect(found.medianUs).toBeCloseTo(3000, 3)
     })
 
-    it('ends when its time is over, and is not done for many rows', async () => {
+    it('ends when its time is over, and is done for some numbers of rows', async () => {
       const { cublaslt, library, operands, stream } = await open()
       cublaslt.algorithms = [splitting]
       cublaslt.capabilities = { splitK: 1, reductionMask: 7, tiles: [3, 4, 5], hasClusters: true }
-      let now = 0
-      const search = async (wideMs?: number) => {
-        now = 0
-        const options = { stream, operands, nowMs: () => now++, ...(wideMs === undefined ? {} : { wideMs }) }
-        return searchAlgorithm(new Matmul(library, shape), options)
+      const count = async (rows: number, wideMs?: number) => {
+        let now = 0
+        const d = new DeviceBuffer(library.gpu, 'd', rows * 48 * 2).handle
+        const limit = wideMs === undefined ? {} : { wideMs }
+        const options = { stream, operands: { ...operands, d }, nowMs: () => now++, ...limit }
+        return (await searchAlgorithm(new Matmul(library, { ...shape, rows }), options)).candidates
       }
-      const { candidates: all } = await search(1e6)
-      const { candidates: some } = await search(4)
+      const [all, some] = [await count(16, 1e6), await count(16, 3)]
       expect([some > 1, some < all]).toEqual([true, true])
-      expect((await search(0)).candidates).toBe(1)
-      const many = { ...shape, rows: 256 }
-      const d = new DeviceBuffer(library.gpu, 'd', 256 * 48 * 2).handle
-      const options = { stream, operands: { ...operands, d } }
-      expect((await searchAlgorithm(new Matmul(library, many), options)).candidates).toBe(1)
+      const byRows = await Promise.all([16, 64, 80, 512, 640].map(async (rows) => (await count(rows)) > 1))
+      expect(byRows).toEqual([false, false, true, true, false])
     })
 
     it('is kept apart from what another search found', async () => {

@@ -46,26 +46,49 @@ export function readConfig({ library }: Matmul, { bytes }: MatmulAlgorithm): Mat
 /** An algorithm, or undefined for each that cannot run this: there are many of those, and asking takes time too. */
 export type Attempts = Generator<MatmulAlgorithm | undefined>
 
-/** What differs from an algorithm in one respect; a split and how its parts are summed count as one. */
-export function* variantsOf(matmul: Matmul, { bytes }: MatmulAlgorithm): Attempts {
-  const capability = (attribute: number) => readCapability(matmul, bytes, attribute)
-  const choices = (attribute: number) => readChoices(matmul, bytes, attribute)
-  const reductionMask = capability(c.CUBLASLT_ALGO_CAP_REDUCTION_SCHEME_MASK)
-  const swizzles = capability(c.CUBLASLT_ALGO_CAP_CTA_SWIZZLING_SUPPORT)
-  const customMax = capability(c.CUBLASLT_ALGO_CAP_CUSTOM_OPTION_MAX)
-  const schemes = reductions.filter((scheme) => (reductionMask & scheme) !== 0)
-  const changes: MatmulConfig[] = [
-    ...(capability(c.CUBLASLT_ALGO_CAP_SPLITK_SUPPORT) === 0
-      ? []
-      : splits.flatMap((splitK) => schemes.map((reduction) => ({ splitK, reduction })))),
-    { splitK: 1, reduction: 0 },
-    ...choices(c.CUBLASLT_ALGO_CAP_TILE_IDS).map((tile) => ({ tile })),
-    ...choices(c.CUBLASLT_ALGO_CAP_STAGES_IDS).map((stages) => ({ stages })),
-    ...Array.from({ length: c.CUBLASLT_CLUSTER_SHAPE_END }, (_, cluster) => ({ cluster })),
-    ...Array.from({ length: swizzles + 1 }, (_, swizzle) => ({ swizzle })),
-    ...Array.from({ length: Math.min(customMax, mostCustomOptions) + 1 }, (_, custom) => ({ custom })),
-  ]
-  for (const change of changes) yield configure(matmul, bytes, change)
+type Changes = (matmul: Matmul, algorithm: MatmulAlgorithm) => MatmulConfig[]
+
+/** What an algorithm can differ in, in the order of what it gained on an H200. */
+const changes = {
+  cluster: () => upTo(c.CUBLASLT_CLUSTER_SHAPE_END - 1).map((cluster) => ({ cluster })),
+  custom: (matmul, { bytes }) => {
+    const most = readCapability(matmul, bytes, c.CUBLASLT_ALGO_CAP_CUSTOM_OPTION_MAX)
+    return upTo(Math.min(most, mostCustomOptions)).map((custom) => ({ custom }))
+  },
+  // Their ids are in order of size: the like come first.
+  tile: (matmul, algorithm) => {
+    const { tile: own = 0 } = readConfig(matmul, algorithm)
+    const tiles = readChoices(matmul, algorithm.bytes, c.CUBLASLT_ALGO_CAP_TILE_IDS)
+    return tiles.toSorted((a, b) => Math.abs(a - own) - Math.abs(b - own)).map((tile) => ({ tile }))
+  },
+  stages: (matmul, { bytes }) =>
+    readChoices(matmul, bytes, c.CUBLASLT_ALGO_CAP_STAGES_IDS).map((stages) => ({ stages })),
+  swizzle: (matmul, { bytes }) =>
+    upTo(readCapability(matmul, bytes, c.CUBLASLT_ALGO_CAP_CTA_SWIZZLING_SUPPORT)).map((swizzle) => ({
+      swizzle,
+    })),
+  // A split and how its parts are summed are one.
+  splitK: (matmul, { bytes }) => {
+    const isSplit = readCapability(matmul, bytes, c.CUBLASLT_ALGO_CAP_SPLITK_SUPPORT) !== 0
+    const mask = readCapability(matmul, bytes, c.CUBLASLT_ALGO_CAP_REDUCTION_SCHEME_MASK)
+    const schemes = reductions.filter((scheme) => (mask & scheme) !== 0)
+    const parts = splits.flatMap((splitK) => schemes.map((reduction) => ({ splitK, reduction })))
+    return [{ splitK: 1, reduction: 0 }, ...(isSplit ? parts : [])]
+  },
+} satisfies Record<string, Changes>
+
+export type Respect = keyof typeof changes
+export const respects = Object.keys(changes) as Respect[]
+
+/** What differs from an algorithm in that respect alone. */
+export function* variantsOf(matmul: Matmul, algorithm: MatmulAlgorithm, respect: Respect): Attempts {
+  const changesOf: Changes = changes[respect]
+  for (const change of changesOf(matmul, algorithm)) yield configure(matmul, algorithm.bytes, change)
+}
+
+/** 0, 1, …, most */
+function upTo(most: number): number[] {
+  return Array.from({ length: most + 1 }, (_, value) => value)
 }
 
 /** Of the algorithms with other ids than those given, all tiles and stages; the newest ids first. */
