@@ -98,6 +98,8 @@ class Fp8Model:
             torch.cuda.synchronize()
             return vectors
 
+        # The graph reads them and does not hold them.
+        run.held = (cos, sin, rows)
         return run
 
 

@@ -117,10 +117,10 @@ function createCreator(
   config: PipelineConfig,
   { cacheDir, profileNodes = false }: StartOptions,
   { cpu, libraryPath, tensorrt, native, notes }: Found,
-): (candidate: Candidate) => Promise<Engine> {
+): (candidate: Candidate, withinLimit?: boolean) => Promise<Engine> {
   const threads = config.threads ?? cpu.usableCores
   const limits = { maxBatchSize: config.maxBatchSize, maxBatchTokens: config.maxBatchTokens }
-  return async (candidate) => {
+  return async (candidate, withinLimit = true) => {
     if (candidate.name === 'tensorrt') {
       return createEngine('tensorrt', {
         spec,
@@ -142,7 +142,7 @@ function createCreator(
         maxPassTokens: config.maxBatchTokens,
         graphs: config.cudaGraphs,
         wait: config.gpuWait,
-        memoryLimitBytes: config.gpuMemoryBytes,
+        memoryLimitBytes: withinLimit ? config.gpuMemoryBytes : undefined,
         onNote: (note) => notes.push(note),
         warmUpShapes: warmUpShapes.filter(({ tokens }) => tokens <= spec.maxTokens),
       })
@@ -160,12 +160,13 @@ function createCreator(
 function chooseBf16Reference(
   first: Candidate | undefined,
   { tensorrt, native }: Pick<Found, 'tensorrt' | 'native'>,
-  create: (candidate: Candidate) => Promise<Engine>,
+  create: (candidate: Candidate, withinLimit?: boolean) => Promise<Engine>,
 ): (() => Promise<Engine>) | undefined {
   if (first?.precision === 'bf16') return undefined
   if (tensorrt?.plansByPrecision.has('bf16') === true)
     return () => create({ name: 'tensorrt', precision: 'bf16' })
-  return native === undefined ? undefined : () => create({ name: 'cuda', precision: 'bf16' })
+  // It is gone before anything is served, so what is served later need not leave room for it.
+  return native === undefined ? undefined : () => create({ name: 'cuda', precision: 'bf16' }, false)
 }
 
 /** Common ones: one short, one middling, one long text, and a batch. */
