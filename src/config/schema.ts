@@ -59,7 +59,7 @@ export const configSchema = Type.Object(
     ),
     gpuMemoryBytes: Type.Optional(
       integer(
-        "Most of the GPU's memory that may be in use, others' included: the native engine takes fewer tokens a pass, then shorter texts (default: all)",
+        "Most of the GPU's memory that may be in use, others' included: the native engine takes fewer rows a product, then fewer tokens a pass, then shorter texts (default: all)",
         { minimum: 2 ** 28, unit: 'bytes' },
       ),
     ),
