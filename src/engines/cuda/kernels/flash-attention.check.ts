@@ -23,7 +23,7 @@ const outputScale = 2 / e4m3Max
 const portable = portableTuning
 /** What a GPU is asked to choose from: benchmarks/gpu/kernels.mjs --variants flash-attention. */
 export const attentionTunings: Readonly<Record<string, AttentionTuning>> = {
-  portable: portable,
+  portable,
   'portable, a head a block': { ...portable, maxGroup: 1 },
   'portable, 3 blocks': { ...portable, minBlocks: 3 },
   'portable, 8 warps': { ...portable, warps: 8, minBlocks: 1 },
