@@ -93,7 +93,7 @@ export const configSchema = Type.Object(
     }),
     adaptiveBatching: Type.Boolean({
       description:
-        'Wait for a fuller batch only where it is cheaper and more requests are expected; false waits for the whole batchTimeoutMs',
+        'Wait for a fuller batch only where the requests expected meanwhile save more than the wait costs; false waits for the whole batchTimeoutMs',
       default: true,
       tunable: [true, false],
     }),

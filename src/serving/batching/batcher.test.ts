@@ -97,7 +97,7 @@ describe('batching with several places in the engine', () => {
     await clock.advance(100)
   })
 
-  it('waits only where a fuller batch is cheaper and more is expected', async () => {
+  it('waits only where a fuller batch is cheaper and enough is expected', async () => {
     // Every batch of the first engine takes as long whatever it holds; with the second only tokens count.
     for (const [durationMs, expectsFuller] of [
       [() => 20, true],
@@ -124,6 +124,25 @@ describe('batching with several places in the engine', () => {
       expect(running).toBeGreaterThan(before)
       await clock.advance(5000)
     }
+  })
+
+  it('does not leave a place empty for longer than what is expected would save', async () => {
+    // A batch costs 2 ms and 0.25 ms a token. Four clients send a text every 12 ms each: more than one is expected within the
+    // ceiling, and saves less than it takes.
+    const { admit, clock, engine } = createBatching(
+      { concurrency: 2, adaptiveBatching: true, maxBatchSize: 32 },
+      (lengths) => 2 + 0.25 * lengths.reduce((sum, length) => sum + length, 0),
+    )
+    let next = 0
+    const lengths = [8, 16, 24, 12, 20, 28, 16]
+    const runClient = async (): Promise<void> => {
+      for (let i = 0; i < 400; i++) await admit([lengths[next++ % lengths.length]!])
+    }
+    const clients = Promise.all([runClient(), runClient(), runClient(), runClient()])
+    for (let i = 0; i < 16_000; i++) await clock.advance(0.5)
+    await clients
+    const sizes = engine.batches.slice(-400, -10).map((batch) => batch.length)
+    expect(sizes.reduce((sum, size) => sum + size, 0) / sizes.length).toBeLessThan(1.6)
   })
 
   it('keeps batches small enough for the objective', async () => {

@@ -42,6 +42,11 @@ export class BatchCostModel {
     return this.isKnown ? this.#fixedMs + this.#msPerToken * tokens : 0
   }
 
+  /** What a batch costs whatever it holds; 0 until enough batches ran. */
+  get fixedMs(): number {
+    return this.isKnown ? this.#fixedMs : 0
+  }
+
   /** Time to work off `tokens` with `concurrency` batches at once; 0 until enough batches ran. */
   predictDrainMs(tokens: number, concurrency: number): number {
     return this.predictMs(tokens / concurrency)
