@@ -21,8 +21,9 @@ export interface SideLoad {
   measure(all: boolean): Promise<Slice>
 }
 
-/** Of each number of clients, before anything is measured: with 5 an equal candidate still was 2 % behind at first. */
-const warmUpRounds = 10
+/** Of each number of clients, before anything is measured: with 10 an equal candidate still was 3.5 % behind in its first 8 pairs
+ * (openvino bf16, streams 4), enough to roll a gain back. */
+const warmUpRounds = 20
 
 /** What a process does first is slower for seconds: shapes of the engine, costs that the batcher learns, JavaScript that is not
  * optimised yet. Without this an equal candidate, which has just begun, was 5 to 8 % behind the incumbent in its first
