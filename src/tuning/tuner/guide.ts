@@ -27,7 +27,7 @@ export function buildGuide(story: TuningStory, tunedPath: string): Block[] {
       rows: experiments.map(({ change, result }) => [
         formatSettings(change),
         result.comparison === undefined ? 'not measured' : toPercent(result.comparison.ratio),
-        result.reason === 'faster' ? 'kept' : result.reason,
+        result.outcome === 'kept' ? `kept: ${result.reason}` : result.reason,
       ]),
     },
     { kind: 'heading', text: 'What went wrong' },

@@ -116,6 +116,6 @@ function experimentRow({ id, stage, change, incumbentId, result }: ExperimentEnt
     quality === undefined
       ? `not measured: it ${result.outcome === 'failed' ? 'failed' : 'was not faster'}`
       : quality.worstCosine.toFixed(6),
-    result.reason === 'faster' ? 'kept' : `${result.outcome}: ${result.reason}`,
+    `${result.outcome}: ${result.reason}`,
   ]
 }
