@@ -1,14 +1,14 @@
 // The native engine end to end, from token ids to vectors: Qwen3 with random weights, no PyTorch, no TensorRT.
 //   node benchmarks/gpu/native.mjs [--shape small|0.6b|4b] [--precision fp8-rowwise,fp8,bf16] [--rounds 50] [--graphs 64]
 //     [--pass-tokens 16384] [--chunk-rows 4096] [--gpu-memory-bytes N] [--wait poll|thread]
-//     [--no-overlap] [--few-rows] [--no-nearest] [--no-search] [--queries] [--mixed] [--trace] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
+//     [--no-overlap] [--few-rows] [--no-search] [--queries] [--mixed] [--trace] [--work FOLDER] [--folder FOLDER] [--cache FOLDER] [--vectors FILE] [--out FILE]
 // First the truth: the small shape in each precision against a forward pass in f64 on the CPU. Then the times of the shape
 // asked for (default 4b), with the memory of the whole GPU after each. 8 GB are written below --work (default the
 // system's temporary folder) and removed; with --folder they stay there and are used again. With --cache kernels,
 // algorithms and FP8 weights stay, and a second start is timed; what the first one writes when it is ready is waited for.
 // --vectors: ids of texts of several lengths and their vectors go to a file, which native_torch.py compares with PyTorch;
 // --rounds 0 for these alone. --no-overlap: a kernel starts when the one before is done. --few-rows: those of at most 16
-// rows by our own kernel. --no-nearest: rows that were not warmed up take cuBLASLt's first choice. --queries: short texts
+// rows by our own kernel.  --queries: short texts
 // behind one instruction too, with it computed once and with each, at the first precision. --mixed: 4,000 texts of real
 // lengths too. --trace: no graphs; each launch is told and waited for, and one that does not end ends the process. What
 // is at work goes to stderr. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. --gpu-memory-bytes: as the knob of that
@@ -45,7 +45,6 @@ const { values: flags } = parseArgs({
     'no-search': { type: 'boolean', default: false },
     'no-overlap': { type: 'boolean', default: false },
     'few-rows': { type: 'boolean', default: false },
-    'no-nearest': { type: 'boolean', default: false },
     out: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
@@ -280,9 +279,8 @@ async function measure(engine, { sequences, tokens }) {
 function open(spec, precision, options) {
   const overlapping = flags['no-overlap'] ? false : undefined
   const fewRowsProducts = flags['few-rows']
-  const nearestAlgorithms = !flags['no-nearest']
   return openCudaEngine(
-    { spec, precision, scales, overlapping, fewRowsProducts, nearestAlgorithms, ...caches, ...options },
+    { spec, precision, scales, overlapping, fewRowsProducts, ...caches, ...options },
     libraries,
   )
 }

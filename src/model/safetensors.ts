@@ -25,6 +25,9 @@ export interface Safetensors extends AsyncDisposable {
   /** The bytes as they are in the file, all or those from `begin` to `end` of the tensor; the caller owns them.
    * @throws {EmbedError} MODEL_FILE_CORRUPT (no such tensor, the file was cut), FILE_UNREADABLE */
   readBytes(name: string, begin?: number, end?: number): Promise<Uint8Array<ArrayBuffer>>
+  /** Fills `memory` with the bytes of the tensor from `begin` on.
+   * @throws {EmbedError} MODEL_FILE_CORRUPT, FILE_UNREADABLE */
+  readInto(name: string, memory: Uint8Array, begin: number): Promise<void>
   /** F32, F16 and BF16 as f32, in the order of the file; the caller owns them.
    * @throws {EmbedError} MODEL_FILE_CORRUPT, FILE_UNREADABLE, MODEL_CONFIG_INVALID (another type) */
   readFloat32(name: string): Promise<Float32Array>
@@ -75,6 +78,10 @@ export async function openSafetensors(paths: readonly string[]): Promise<Safeten
       return { dtype, shape, byteLength: end - begin, file }
     },
     readBytes: (name, begin, end) => readTensor(locate(name), begin, end),
+    async readInto(name, memory, from) {
+      const { file, handle, begin } = locate(name)
+      await fill(file, handle, memory, begin + from)
+    },
     async readFloat32(name) {
       const located = locate(name)
       if (located.dtype !== 'F32' && located.dtype !== 'F16' && located.dtype !== 'BF16') {
@@ -116,16 +123,20 @@ async function readRange(
   end: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(end - begin)
-  for (let filled = 0; filled < bytes.length;) {
-    const length = Math.min(maxReadBytes, bytes.length - filled)
-    const { bytesRead } = await reading(file, () => handle.read(bytes, filled, length, begin + filled))
+  await fill(file, handle, bytes, begin)
+  return bytes
+}
+
+async function fill(file: string, handle: FileHandle, memory: Uint8Array, begin: number): Promise<void> {
+  for (let filled = 0; filled < memory.length;) {
+    const length = Math.min(maxReadBytes, memory.length - filled)
+    const { bytesRead } = await reading(file, () => handle.read(memory, filled, length, begin + filled))
     if (bytesRead === 0) {
-      const reason = `it ends at byte ${begin + filled}, tensors were to go on to ${end}`
+      const reason = `it ends at byte ${begin + filled}, tensors were to go on to ${begin + memory.length}`
       throw new EmbedError('MODEL_FILE_CORRUPT', { file, reason })
     }
     filled += bytesRead
   }
-  return bytes
 }
 
 async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {

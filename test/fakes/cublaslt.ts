@@ -5,6 +5,8 @@ import type { FakeCudaDriver } from './cuda-driver.ts'
 
 export interface FakeAlgorithm {
   readonly durationMs: number
+  /** How long it takes for so many rows. Default: durationMs. */
+  readonly durationFor?: (rows: number) => number
   readonly workspaceBytes?: number
   /** What the heuristics say of it. Default 0: it runs. */
   readonly state?: number
@@ -225,9 +227,11 @@ export class FakeCublaslt {
         const [bytes, workspace, workspaceBytes, stream] = rest
         const configured = this.#configured(bytes)
         if (configured === undefined) throw new Error('a product by an algorithm that the check refuses')
-        const { durationMs, recordedMs = durationMs, memsets = 0, status = 0, product = 0x3f80 } = configured
-        this.#check('cublasLtMatmul', status)
         const { rows, columns } = this.#layouts.get(dLayout)!
+        // To cuBLASLt a row is a column.
+        const durationMs = configured.durationFor?.(columns) ?? configured.durationMs
+        const { recordedMs = durationMs, memsets = 0, status = 0, product = 0x3f80 } = configured
+        this.#check('cublasLtMatmul', status)
         // All that is given must be alive.
         for (const [pointer, size] of [
           [a, 1],

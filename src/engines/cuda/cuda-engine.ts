@@ -26,6 +26,7 @@ import { PassGraphs } from './pass-graphs.ts'
 import { GpuWeights } from './gpu-weights.ts'
 import { KernelLoader, type SourceCompiler } from './kernels/kernel-loader.ts'
 import { LinearLayers } from './linear-layers.ts'
+import { StagedUpload } from './staged-upload.ts'
 import { limitShapes, warmUp, type WarmUpShape } from './warm-up.ts'
 import { weightsFolderName } from './weight-files.ts'
 import { WeightKeeper } from './weight-keeper.ts'
@@ -51,9 +52,6 @@ export interface CudaEngineOptions {
   /** Whether products of few rows are our own kernel's, where it takes them, instead of cuBLASLt's. Default false: a
    * pass of 16 tokens takes 2.64 ms with it, 2.47 without (Qwen3-4B shape, H100). */
   readonly fewRowsProducts?: boolean | undefined
-  /** Whether products of rows that were not warmed up take the algorithm found for the nearest that were, in place of cuBLASLt's
-   * first choice. Default true. */
-  readonly nearestAlgorithms?: boolean | undefined
   /** Tokens that all sequences of a pass begin with are computed once, where that saves much. Default: where the model is
    * large, since copies of keys and values take time too: 64 queries of 24 + 12 tokens take 8.2 ms in place of 17.0 with a
    * Qwen3-4B shape on an H200, and 1.23 in place of 0.53 with a model of two layers (H100). */
@@ -124,7 +122,7 @@ export async function openCudaEngine(
     const stream = new GpuStream(gpu, 'forward pass')
     const loader = new KernelLoader(gpu, libraries.compilerFor(gpu), { overlapping: options.overlapping })
     const library = new MatmulLibrary(gpu, libraries.cublaslt)
-    const linear = new LinearLayers(library, precision, { nearest: options.nearestAlgorithms })
+    const linear = new LinearLayers(library, precision)
     const memoryBefore = gpu.readMemory()
     const asked = { passTokens: options.maxPassTokens ?? 16_384, chunkRows: options.chunkRows ?? 4096 }
     const { maxPassTokens, maxTokens, chunkRows } = planMemory(
@@ -139,7 +137,8 @@ export async function openCudaEngine(
     }
     const cachePath = weightCachePathOf(options)
     const cached = cachePath === undefined ? undefined : await readCachedWeights(cachePath, stream)
-    const gpuWeights = new GpuWeights(loader, stream, { precision, cached })
+    using staging = new StagedUpload(stream)
+    const gpuWeights = new GpuWeights(loader, stream, { precision, cached, staging })
     const forward = await model.load({
       loader,
       stream,

@@ -7,6 +7,7 @@ import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { StoredTensor } from '../../model/onnx/model-weights.ts'
 import type { KernelLoader } from './kernels/kernel-loader.ts'
 import { loadQuantizeRows, type QuantizeSource } from './kernels/quantize-rows.ts'
+import type { StagedUpload } from './staged-upload.ts'
 import type { CachedWeights } from './weight-cache.ts'
 
 /** y = x Wᵀ + b */
@@ -36,13 +37,20 @@ export class GpuWeights {
   readonly #stream: GpuStream
   readonly #precision: MatmulPrecision
   readonly #cached: CachedWeights | undefined
+  readonly #staging: StagedUpload
 
-  /** @param options.cached taken instead of what the model's files hold, in the same order */
+  /** @param options.cached taken instead of what the model's files hold, in the same order
+   * @param options.staging borrowed for as long as something is loaded */
   constructor(
     loader: KernelLoader,
     stream: GpuStream,
-    options: { readonly precision: MatmulPrecision; readonly cached: CachedWeights | undefined },
+    options: {
+      readonly precision: MatmulPrecision
+      readonly cached: CachedWeights | undefined
+      readonly staging: StagedUpload
+    },
   ) {
+    this.#staging = options.staging
     this.#loader = loader
     this.#stream = stream
     this.#precision = options.precision
@@ -77,7 +85,9 @@ export class GpuWeights {
   /** f32 or zeros, as given. */
   async upload(values: Float32Array | Uint16Array): Promise<DevicePointer> {
     const pointer = this.#allocate(values.byteLength).handle
-    await this.#copy(pointer, values)
+    const cuda = this.#loader.gpu.makeCurrent()
+    cuda.cuMemcpyHtoDAsync_v2(pointer, values, values.byteLength, this.#stream.handle)
+    await this.#stream.idle()
     return pointer
   }
 
@@ -106,12 +116,7 @@ export class GpuWeights {
       ? undefined
       : new DeviceBuffer(this.#loader.gpu, 'weights as stored', rows * to.rowSize * width)
     const input = staged?.handle ?? to.values
-    let offset = 0n
-    for (const tensor of tensors) {
-      const bytes = await tensor.read()
-      await this.#copy((input + offset) as DevicePointer, bytes)
-      offset += BigInt(bytes.byteLength)
-    }
+    await this.#staging.copy(input, tensors)
     if (isCopied) return
     const { quantize, findScale } = await loadQuantizeRows(this.#loader, { ...to, source })
     const { scale } = to
@@ -138,12 +143,6 @@ export class GpuWeights {
   #allocate(bytes: number): DeviceBuffer {
     this.bytes += bytes
     return new DeviceBuffer(this.#loader.gpu, 'weights', bytes)
-  }
-
-  async #copy(to: DevicePointer, from: Uint8Array | Float32Array | Uint16Array): Promise<void> {
-    const cuda = this.#loader.gpu.makeCurrent()
-    cuda.cuMemcpyHtoDAsync_v2(to, from, from.byteLength, this.#stream.handle)
-    await this.#stream.idle()
   }
 }
 

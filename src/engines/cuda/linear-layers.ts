@@ -12,6 +12,7 @@ import {
 import { type FoundAlgorithm, searchAlgorithms } from '../../hardware/gpu/matmul-search.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { LinearWeights } from './gpu-weights.ts'
+import { chooseForRows, type RowsChoice } from './rows-choice.ts'
 
 /** What goes into a product. */
 export interface LinearInput {
@@ -39,15 +40,18 @@ export function roundRows(rows: number): number {
   return Math.ceil(rows / step) * step
 }
 
-/** Beyond it tiles of another size are faster. */
-const farthestRatio = 2
+/** For each doubling so many numbers of rows, of which one stands for all between it and the one before. */
+const countsPerOctave = 8
 
-/** Of `others` the number of rows nearest to `rows` by its ratio, the larger of two; undefined where all are far. */
-export function nearestRows(rows: number, others: readonly number[]): number | undefined {
-  const ratioTo = (other: number) => Math.max(rows / other, other / rows)
-  return others
-    .filter((other) => ratioTo(other) <= farthestRatio)
-    .toSorted((a, b) => ratioTo(a) - ratioTo(b) || b - a)[0]
+/** Of what roundRows gives all up to 2,048, beyond it fewer and fewer. @param most the last, as roundRows gives it */
+export function sampledRows(most: number): number[] {
+  const counts: number[] = []
+  for (let rows = 16; rows < most;) {
+    counts.push(rows)
+    const octave = 2 ** Math.floor(Math.log2(rows))
+    rows = roundRows(rows + octave / countsPerOctave)
+  }
+  return [...counts, most]
 }
 
 /** What a product may be done by. */
@@ -64,22 +68,19 @@ export interface ProductPlan {
 export class LinearLayers {
   readonly #library: MatmulLibrary
   readonly #precision: MatmulPrecision
-  readonly #nearest: boolean
   readonly #plans = new Map<string, ProductPlan>()
+  /** Of each product the search with the most rows. */
+  readonly #searched = new Map<string, { readonly weights: LinearWeights; readonly call: LinearCall }>()
+  /** Of each product, by rows, the fewest first. */
+  readonly #between = new Map<string, readonly RowsChoice[]>()
 
-  /** @param options.nearest whether rows that were not searched for take the algorithm of the nearest that were. Default true. */
-  constructor(
-    library: MatmulLibrary,
-    precision: MatmulPrecision,
-    { nearest = true }: { readonly nearest?: boolean | undefined } = {},
-  ) {
+  constructor(library: MatmulLibrary, precision: MatmulPrecision) {
     this.#library = library
     this.#precision = precision
-    this.#nearest = nearest
   }
 
-  /** Enqueues input · weightsᵀ (+ bias). A shape met for the first time takes what was found for one of nearly as many rows,
-   * else cuBLASLt's first choice.
+  /** Enqueues input · weightsᵀ (+ bias). A shape met for the first time takes what was chosen for its number of rows, else
+   * cuBLASLt's first choice.
    * @throws {EmbedError} MATMUL_UNSUPPORTED, CUBLAS_STATUS */
   launch(stream: GpuStream, weights: LinearWeights, call: LinearCall): void {
     const { operands, plan } = this.#planFor(weights, call)
@@ -99,50 +100,68 @@ export class LinearLayers {
     const options = { stream, operands, ...(cache === undefined ? {} : { cache }) }
     plan.choices = await searchAlgorithms(plan.matmul, options)
     plan.algorithm = plan.choices[0]!
+    const product = productOf(plan.matmul.shape)
+    const largest = this.#searched.get(product)
+    if (largest === undefined || largest.call.rows < call.rows) this.#searched.set(product, { weights, call })
     return plan
   }
 
-  #planFor(weights: LinearWeights, call: LinearCall): { operands: MatmulOperands; plan: ProductPlan } {
+  /** For numbers of rows between those that were searched, up to the most: the fastest of cuBLASLt's first choice and of what was
+   * found for the others. Outputs are garbage afterwards. */
+  async chooseBetween(stream: GpuStream, cache?: DiskCache): Promise<void> {
+    for (const [product, { weights, call }] of this.#searched) {
+      const plans = [...this.#plans.values()].filter(
+        ({ choices, matmul: { shape } }) => choices.length > 0 && productOf(shape) === product,
+      )
+      const rows = sampledRows(roundRows(call.rows))
+      const { shape, operands } = this.#describe(weights, call)
+      const found = await chooseForRows({
+        library: this.#library,
+        shape,
+        operands,
+        plans,
+        rows,
+        stream,
+        cache,
+      })
+      this.#between.set(product, found)
+    }
+  }
+
+  #describe(weights: LinearWeights, call: LinearCall): { shape: MatmulShape; operands: MatmulOperands } {
     const { input, output, accumulate = false, withBias = weights.bias !== undefined } = call
-    const shape = {
-      precision: this.#precision,
-      rows: roundRows(call.rows),
-      columns: weights.columns,
-      inner: weights.inner,
-      bias: withBias,
-      accumulate,
+    return {
+      shape: {
+        precision: this.#precision,
+        rows: roundRows(call.rows),
+        columns: weights.columns,
+        inner: weights.inner,
+        bias: withBias,
+        accumulate,
+      },
+      operands: {
+        a: input.values,
+        b: weights.values,
+        d: output,
+        ...(input.scale === undefined ? {} : { aScale: input.scale }),
+        ...(weights.scale === undefined ? {} : { bScale: weights.scale }),
+        ...(withBias ? { bias: weights.bias! } : {}),
+      },
     }
-    const operands = {
-      a: input.values,
-      b: weights.values,
-      d: output,
-      ...(input.scale === undefined ? {} : { aScale: input.scale }),
-      ...(weights.scale === undefined ? {} : { bScale: weights.scale }),
-      ...(withBias ? { bias: weights.bias! } : {}),
-    }
+  }
+
+  #planFor(weights: LinearWeights, call: LinearCall): { operands: MatmulOperands; plan: ProductPlan } {
+    const { shape, operands } = this.#describe(weights, call)
     const key = JSON.stringify(shape)
     let plan = this.#plans.get(key)
     if (plan === undefined) {
       const matmul = new Matmul(this.#library, shape)
-      const [firstChoice] = matmul.heuristics(operands)
-      plan = { matmul, algorithm: this.#findNearest(matmul) ?? firstChoice!, choices: [] }
+      const chosen = this.#between.get(productOf(shape))?.find(({ rows }) => rows >= shape.rows)
+      const algorithm = (chosen && matmul.check(chosen.algorithm.bytes)) ?? matmul.heuristics(operands, 1)[0]!
+      plan = { matmul, algorithm, choices: [] }
       this.#plans.set(key, plan)
     }
     return { operands, plan }
-  }
-
-  /** What was found for another number of rows of the same product, where it can run this. */
-  #findNearest(matmul: Matmul): MatmulAlgorithm | undefined {
-    if (!this.#nearest) return undefined
-    const searched = [...this.#plans.values()].filter(
-      ({ choices, matmul: { shape } }) => choices.length > 0 && productOf(shape) === productOf(matmul.shape),
-    )
-    const rows = nearestRows(
-      matmul.shape.rows,
-      searched.map(({ matmul: { shape } }) => shape.rows),
-    )
-    const plan = searched.find(({ matmul: { shape } }) => shape.rows === rows)
-    return plan && matmul.check(plan.algorithm.bytes)
   }
 }
 

@@ -22,6 +22,10 @@ export async function loadVocabularyTable(gpu: GpuContext, stored: StoredTensor)
   await runSideBySide(Math.ceil(count / pieceElements), piecesAtOnce, async (piece) => {
     const begin = piece * pieceElements
     const end = Math.min(count, begin + pieceElements)
+    if (stored.type === 'BF16') {
+      await stored.readInto(pinned.uint8((end - begin) * 2, begin * 2), begin * 2)
+      return
+    }
     const bytes = await stored.read(begin * elementBytes, end * elementBytes)
     table.set(convertElements(bytes, stored.type, 'bfloat16'), begin)
   })

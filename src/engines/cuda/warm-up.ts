@@ -52,6 +52,7 @@ export async function warmUp(parts: WarmUpParts, shapes: readonly WarmUpShape[])
       await stream.idle()
     }
   }
+  await linear.chooseBetween(stream, parts.algorithmCache)
 }
 
 /** As much of each as one pass takes: a larger batch takes several of those. */

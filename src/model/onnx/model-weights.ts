@@ -9,6 +9,9 @@ export interface StoredTensor {
   readonly file: string
   /** Bytes `begin` to `end` of the tensor; all of it by default. The caller owns them. */
   read(begin?: number, end?: number): Promise<Uint8Array<ArrayBuffer>>
+  readonly byteLength: number
+  /** Fills `memory` with the tensor's bytes from `begin` on. */
+  readInto(memory: Uint8Array, begin: number): Promise<void>
   readFloat32(): Promise<Float32Array>
 }
 
@@ -56,7 +59,9 @@ export function findModelWeights(
         type,
         shape,
         file,
+        byteLength: info.byteLength,
         read: (begin, end) => tensors.readBytes(stored, begin, end),
+        readInto: (memory, begin) => tensors.readInto(stored, memory, begin),
         readFloat32: () => tensors.readFloat32(stored),
       }
     },

@@ -170,7 +170,12 @@ function findScenario(
 ): string | undefined {
   const pairs = candidate.map((slice, i) => logRatios(slice, incumbent[i]!))
   return pairs[0]!.find((_scenario, place) =>
-    isFound(signedRankInterval(pairs.map((pair) => pair[place]!.log), alpha)),
+    isFound(
+      signedRankInterval(
+        pairs.map((pair) => pair[place]!.log),
+        alpha,
+      ),
+    ),
   )?.name
 }
 
