@@ -248,8 +248,9 @@ function describeTactics(record, base) {
   const used = record.usedTacticSources.join(' ')
   // 'not available: CUDNN, since …': the journal has the whole sentence.
   const missing = record.notAvailable.map((note) => note.split(',')[0])
-  if (missing.length > 0) return `${missing.join('; ')} (${used})`
-  if (base === undefined || record.key === 'base' || record.profiles !== base.profiles) return used
-  const isSame = record.tacticsHash === base.tacticsHash && record.precision === base.precision
-  return isSame ? `no effect: same tactics (${used})` : used
+  const isComparable = base !== undefined && record.key !== 'base' && record.profiles === base.profiles
+  const isSame =
+    isComparable && record.tacticsHash === base.tacticsHash && record.precision === base.precision
+  const words = [...missing, ...(isSame ? ['no effect: same tactics'] : [])]
+  return words.length === 0 ? used : `${words.join('; ')} (${used})`
 }
