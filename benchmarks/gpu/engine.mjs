@@ -22,6 +22,7 @@ import { DeviceBuffer } from '../../dist/hardware/gpu/device-buffer.js'
 import { PinnedBuffer } from '../../dist/hardware/gpu/pinned-buffer.js'
 import { GpuStream } from '../../dist/hardware/gpu/stream.js'
 import { findCudaLibrary } from '../../dist/hardware/machine/cuda-libraries.js'
+import { measureMixed } from './native-workloads.mjs'
 
 const options = {
   plan: { type: 'string', multiple: true, help: 'FILE: a plan; several belong together' },
@@ -42,6 +43,7 @@ const options = {
   lanes: { type: 'string', default: '2', help: 'batches under way at once' },
   vocabulary: { type: 'string', default: '30000', help: 'ids are random below this' },
   'pad-token': { type: 'string', default: '0', help: 'id of padding' },
+  mixed: { type: 'boolean', default: false, help: 'the 4,000 texts of native.mjs --mixed too, by graphs' },
   label: { type: 'string', help: 'what the model is, for the record' },
   out: { type: 'string', help: 'FILE: the JSON line once more' },
   help: { type: 'boolean', default: false, help: 'this' },
@@ -188,6 +190,13 @@ async function measureEngine(mode, engineOptions) {
       row.norm > 0 && values.every(Number.isFinite),
     )
     result.rows.push(row)
+  }
+  if (flags.mixed && mode === 'graph') {
+    result.mixed = await measureMixed(engine, {
+      vocabulary: Number(flags.vocabulary),
+      passTokens: 16_384,
+      paddedTextsPerSecond: result.rows.find(({ batch, seq }) => batch === 32 && seq === 512)?.emb_s,
+    })
   }
   const metrics = Object.fromEntries(engine.metrics.map((metric) => [metric.name, metric.read()]))
   result.launches = metrics.embed_gpu_launches_total

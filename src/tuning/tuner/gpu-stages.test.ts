@@ -26,6 +26,7 @@ describe('a GPU, as far as a fake shows it', () => {
       'memory',
       'streams',
       'batching',
+      'defaults',
     ])
     expect(entries.find((entry) => entry.kind === 'skip')).toMatchObject({
       stage: 'threads',

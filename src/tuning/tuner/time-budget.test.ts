@@ -44,7 +44,9 @@ describe('the time', () => {
       },
       { finalRounds: 6, budgetMs: 180_000, nowMs: () => nowMs },
     )
-    expect(new Set(experiments.map(({ stage }) => stage))).toEqual(new Set(['engine', 'batching']))
+    expect(new Set(experiments.map(({ stage }) => stage))).toEqual(
+      new Set(['engine', 'batching', 'defaults']),
+    )
     // The end included.
     expect(nowMs).toBeLessThan(220_000)
   })

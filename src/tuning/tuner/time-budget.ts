@@ -15,6 +15,8 @@ export interface TimeBudgetOptions {
 
 /** Of the time, kept for the isolation after a missed target. */
 const isolationShare = 0.15
+/** Of the time, kept for what follows the search: the default beside what was found, and what was found on the default. */
+const defaultShare = 0.1
 /** Log ratio of a gain that is worth the time to show it. */
 const promising = 0.03
 
@@ -27,6 +29,7 @@ export class TimeBudget {
   #startMs = Infinity
   /** To measure a configuration once. */
   sliceMs = 0
+  #isSearching = true
 
   constructor(options: TimeBudgetOptions) {
     this.#options = options
@@ -48,19 +51,33 @@ export class TimeBudget {
     return this.#options.nowMs() > this.#startedMs + this.#options.budgetMs
   }
 
-  /** For the search, without what comes after it. */
+  /** From here on what was kept for after the search may be used. */
+  endSearch(): void {
+    this.#isSearching = false
+  }
+
+  /** Without what comes after. */
   leftMs(): number {
     const { budgetMs, isolates, nowMs } = this.#options
-    const reserveMs = isolates && budgetMs !== Infinity ? isolationShare * budgetMs : 0
-    return budgetMs - reserveMs - this.#finalMs() - (nowMs() - this.#startedMs)
+    if (budgetMs === Infinity) return Infinity
+    const share = (isolates ? isolationShare : 0) + (this.#isSearching ? defaultShare : 0)
+    return (1 - share) * budgetMs - this.#finalMs() - (nowMs() - this.#startedMs)
   }
 
   /** On a noisy machine one knob could take all the time: each gets its share of what is left, and what looks like a gain may
    * take more, to be shown or not.
    * @returns whether that is used up, asked with the log ratio of now */
   deadlineFor(knob: StageKnob): (estimate: number) => boolean {
+    return this.#deadline(weigh(knob) / Math.max(weigh(knob), this.#weightLeft))
+  }
+
+  /** Half of what is left: the rest is for what was found, on the default. */
+  deadlineForDefault(): (estimate: number) => boolean {
+    return this.#deadline(0.5)
+  }
+
+  #deadline(share: number): (estimate: number) => boolean {
     const { nowMs } = this.#options
-    const share = weigh(knob) / Math.max(weigh(knob), this.#weightLeft)
     const leftMs = Math.max(0, this.leftMs())
     const startMs = nowMs()
     return (estimate) => {

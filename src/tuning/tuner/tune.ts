@@ -3,27 +3,19 @@ import { EmbedError, toReason } from '../../errors.ts'
 import { median } from '../measure/percentile.ts'
 import { descend } from './descend.ts'
 import { type MemoryLimits, runExperiment } from './experiment.ts'
-import { compareAtEnd } from './final-comparison.ts'
+import { compareConfigurations, type FinalConfigurations } from './final-sides.ts'
 import { isolate } from './isolate.ts'
 import type { ExperimentEntry, FinalComparison, Journal, JournalEntry, RunFacts } from './journal.ts'
 import { type KnobValue, type Stage, type StageKnob, knobsFor, toChange } from './search-space.ts'
-import { type Side, type Settings, type Slice, type StartSide, toSlice } from './side.ts'
+import { type Side, type SideInfo, type Settings, type Slice, type StartSide, toSlice } from './side.ts'
 import { TimeBudget } from './time-budget.ts'
 import type { TunedKey } from './tuned-config.ts'
 import type { TunedProfile, WinnerProfile } from './winner-profile.ts'
 
-export interface TuneOptions {
+export interface TuneOptions extends FinalConfigurations {
   readonly key: TunedKey
   readonly stages: readonly Stage[]
   readonly facts: RunFacts
-  readonly baseline: Settings
-  /** What a user gets without tuning. */
-  readonly untuned: Settings
-  /** A plain loop over onnxruntime-node with one client, to hold a baseline on onnx against. */
-  readonly startPlainLoop?: StartSide
-  /** What it must not profit from, for it to be just that: no part of the result. */
-  readonly untunedConditions?: Settings
-  readonly start: StartSide
   readonly journal: Journal
   /** Entries of the run to go on with; empty for a new one. */
   readonly earlier: readonly JournalEntry[]
@@ -70,7 +62,7 @@ class Tuner {
   readonly #earlier: ExperimentEntry[]
   #incumbent: { id: string; settings: Settings; side: Side | undefined }
   #trials = 0
-  /** In the order in which they were kept. */
+  /** One change each, in the order in which they were kept. */
   readonly #kept: Settings[] = []
   #stoppedBy: string | undefined
 
@@ -105,6 +97,7 @@ class Tuner {
         earlier.find((entry) => entry.kind === 'baseline') ?? (await this.#measureBaseline())
       ).sliceMs
       for (const stage of stages) await this.#runStage(stage)
+      await this.#goOnFromDefault()
       const final = await this.#compareAtEnd()
       const { id, settings } =
         final.instead === undefined ? this.#incumbent : { id: 'untuned', settings: this.#options.untuned }
@@ -183,24 +176,54 @@ class Tuner {
     return `the engine ${engine} has no ${knobs.map(({ key }) => key).join(', ')}`
   }
 
-  /** @returns whether it was kept; false without trying once the budget is spent */
+  /** The search began at the plain service, and may end below what serve takes by itself: most of all in little time. Then that is
+   * the incumbent, and what the search had kept is tried on it. */
+  async #goOnFromDefault(): Promise<void> {
+    const { stages, baseline, untuned, untunedConditions } = this.#options
+    const found = this.#incumbent.settings
+    this.#time.endSearch()
+    const isKept = await this.#run({
+      stage: defaultsStage,
+      change: untuned,
+      settings: { ...untuned, ...untunedConditions },
+      // What it is from here on, without the conditions: what serve chose must not change with the next value.
+      toKept: ({ engine, precision }) => ({ ...untuned, engine, precision }) as Settings,
+      isOver: this.#time.deadlineForDefault(),
+    })
+    if (!isKept) return
+    for (const stage of stages) {
+      for (const knob of knobsFor(stage, this.#incumbent.settings)) {
+        const value = found[knob.key]
+        const current = this.#incumbent.settings[knob.key] ?? knob.byDefault
+        if (value === undefined || value === baseline[knob.key] || value === current) continue
+        await this.#try(stage, knob, value)
+      }
+    }
+  }
+
+  /** @returns whether it was kept */
   async #try(stage: Stage, knob: StageKnob, value: KnobValue): Promise<boolean> {
-    const { signal, memoryLimits, maxPairs, onEvent } = this.#options
-    signal?.throwIfAborted()
     const change = toChange(knob, value, this.#incumbent.settings)
     const settings = { ...this.#incumbent.settings, ...change }
-    const known = this.#findEarlier(settings)
+    return this.#run({ stage: stage.name, change, settings, isOver: this.#time.deadlineFor(knob) })
+  }
+
+  /** @returns whether it was kept; false without trying once the budget is spent */
+  async #run({ stage, change, settings, toKept, isOver }: Trial): Promise<boolean> {
+    const { signal, memoryLimits, maxPairs, onEvent } = this.#options
+    signal?.throwIfAborted()
+    const known = this.#findEarlier(stage, change)
     if (known !== undefined) {
       this.#trials++
       if (known.result.outcome === 'kept') {
-        this.#kept.push(change)
-        await this.#replaceIncumbent(known.id, settings, undefined)
+        this.#noteKept(stage, change)
+        await this.#replaceIncumbent(known.id, known.settings, undefined)
       }
       return known.result.outcome === 'kept'
     }
     if (this.#isSpent()) return false
     this.#trials++
-    onEvent?.({ kind: 'try', stage: stage.name, change, trial: this.#trials })
+    onEvent?.({ kind: 'try', stage, change, trial: this.#trials })
     const incumbentId = this.#incumbent.id
     const startedMs = this.#nowMs()
     const incumbent = await this.#side()
@@ -210,33 +233,39 @@ class Tuner {
       settings,
       memoryLimits,
       maxPairs,
-      isOver: this.#time.deadlineFor(knob),
+      isOver,
       signal,
     })
     const id = `e${this.#trials}`
     const durationMs = this.#nowMs() - startedMs
+    const kept = side === undefined ? settings : (toKept?.(side.info) ?? settings)
     // The side belongs to the tuner from here on, whatever becomes of the journal.
     if (side !== undefined) {
-      this.#kept.push(change)
-      await this.#replaceIncumbent(id, settings, side)
+      this.#noteKept(stage, change)
+      await this.#replaceIncumbent(id, kept, side)
     }
     await this.#write({
       kind: 'experiment',
       id,
       incumbentId,
-      stage: stage.name,
+      stage,
       change,
-      settings,
+      settings: kept,
       durationMs,
       result,
     })
     return result.outcome === 'kept'
   }
 
-  /** The same settings against the same incumbent: what an earlier run of this journal found holds. */
-  #findEarlier(settings: Settings): ExperimentEntry | undefined {
+  #noteKept(stage: string, change: Settings): void {
+    if (stage !== defaultsStage && !this.#kept.some((each) => isSame(each, change))) this.#kept.push(change)
+  }
+
+  /** The same change of the same incumbent: what an earlier run of this journal found holds. */
+  #findEarlier(stage: string, change: Settings): ExperimentEntry | undefined {
     return this.#earlier.find(
-      (entry) => entry.incumbentId === this.#incumbent.id && isSame(entry.settings, settings),
+      (entry) =>
+        entry.incumbentId === this.#incumbent.id && entry.stage === stage && isSame(entry.change, change),
     )
   }
 
@@ -249,11 +278,11 @@ class Tuner {
 
   #isSpent(): boolean {
     const { maxTrials = Infinity, budgetMs = Infinity } = this.#options
-    if (this.#trials >= maxTrials) this.#stoppedBy = `the ${maxTrials} trials allowed`
-    if (this.#time.leftMs() <= 0) {
-      this.#stoppedBy = `the ${Number((budgetMs / 60_000).toFixed(1))} minutes allowed`
-    }
-    return this.#stoppedBy !== undefined
+    const isTried = this.#trials >= maxTrials
+    const isLate = this.#time.leftMs() <= 0
+    if (isTried) this.#stoppedBy = `the ${maxTrials} trials allowed`
+    else if (isLate) this.#stoppedBy = `the ${Number((budgetMs / 60_000).toFixed(1))} minutes allowed`
+    return isTried || isLate
   }
 
   async #side(): Promise<Side> {
@@ -277,32 +306,14 @@ class Tuner {
   }
 
   async #compareAtEnd(): Promise<FinalComparison> {
-    const { start, startPlainLoop, baseline, untuned, untunedConditions, signal, onEvent } = this.#options
-    onEvent?.({ kind: 'final', round: 0, ofRounds: this.#finalRounds })
-    const winner = await this.#side()
-    await using baselineSide = await start(baseline)
-    await using untunedSide = await this.#startIfPossible(start, { ...untuned, ...untunedConditions })
-    await using plain =
-      startPlainLoop === undefined
-        ? toMissing('the baseline is no onnx on the CPU')
-        : await this.#startIfPossible(startPlainLoop, baseline)
-    return await compareAtEnd(
-      { baseline: baselineSide, untuned: untunedSide, winner, plain },
-      {
-        rounds: this.#finalRounds,
-        signal,
-        onRound: (round, ofRounds) => onEvent?.({ kind: 'final', round, ofRounds }),
-      },
-    )
-  }
-
-  async #startIfPossible(start: StartSide, settings: Settings): Promise<Side | MissingSide> {
-    try {
-      return await start(settings)
-    } catch (error) {
-      this.#options.signal?.throwIfAborted()
-      return toMissing(`it does not start: ${toReason(error)}`)
-    }
+    const { onEvent } = this.#options
+    const rounds = this.#finalRounds
+    onEvent?.({ kind: 'final', round: 0, ofRounds: rounds })
+    return compareConfigurations(await this.#side(), this.#options, {
+      rounds,
+      signal: this.#options.signal,
+      onRound: (round, ofRounds) => onEvent?.({ kind: 'final', round, ofRounds }),
+    })
   }
 
   async #profile(settings: Settings): Promise<void> {
@@ -346,12 +357,17 @@ class Tuner {
   }
 }
 
-interface MissingSide extends AsyncDisposable {
-  readonly missing: string
-}
+/** Not one of the search's: see goOnFromDefault. */
+const defaultsStage = 'defaults'
 
-function toMissing(missing: string): MissingSide {
-  return { missing, async [Symbol.asyncDispose]() {} }
+interface Trial {
+  readonly stage: string
+  readonly change: Settings
+  /** To start with. */
+  readonly settings: Settings
+  /** What is kept of it. Default: the settings. */
+  readonly toKept?: (info: SideInfo) => Settings
+  readonly isOver: (estimate: number) => boolean
 }
 
 type BaselineEntry = Extract<JournalEntry, { kind: 'baseline' }>
