@@ -86,7 +86,7 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('tune --engines ten
     expect([0, 1]).toContain(code)
     const entries = await readJournal(join(output, 'journal.jsonl'))
     const tried = entries.filter((entry): entry is ExperimentEntry => entry.kind === 'experiment')
-    expect(new Set(tried.map(({ stage }) => stage))).toEqual(new Set(['builder', 'memory']))
+    expect(new Set(tried.map(({ stage }) => stage))).toEqual(new Set(['builder', 'memory', 'defaults']))
     expect(tried.find(({ change }) => change.builderOptimizationLevel === 5)!.result.info).toMatchObject({
       engine: 'tensorrt',
       device: 'Fake 0',

@@ -117,10 +117,10 @@ function createCreator(
   config: PipelineConfig,
   { cacheDir, profileNodes = false }: StartOptions,
   { cpu, libraryPath, tensorrt, native, notes }: Found,
-): (candidate: Candidate, withinLimit?: boolean) => Promise<Engine> {
+): CreateCandidate {
   const threads = config.threads ?? cpu.usableCores
   const limits = { maxBatchSize: config.maxBatchSize, maxBatchTokens: config.maxBatchTokens }
-  return async (candidate, withinLimit = true) => {
+  return async (candidate, role = 'served') => {
     if (candidate.name === 'tensorrt') {
       return createEngine('tensorrt', {
         spec,
@@ -140,11 +140,13 @@ function createCreator(
         libraries: native!.libraries,
         cacheFolder: cacheDir,
         maxPassTokens: config.maxBatchTokens,
-        graphs: config.cudaGraphs,
         wait: config.gpuWait,
-        memoryLimitBytes: withinLimit ? config.gpuMemoryBytes : undefined,
+        // A reference computes a few texts and is gone before anything is served: nothing is searched for it, and what is served
+        // later need not leave room for it.
+        ...(role === 'served'
+          ? { graphs: config.cudaGraphs, memoryLimitBytes: config.gpuMemoryBytes, warmUpShapes }
+          : { graphs: 0 }),
         onNote: (note) => notes.push(note),
-        warmUpShapes: warmUpShapes.filter(({ tokens }) => tokens <= spec.maxTokens),
       })
     }
     const streams = profileNodes ? 1 : (config.streams ?? defaultStreams(threads))
@@ -160,22 +162,25 @@ function createCreator(
 function chooseBf16Reference(
   first: Candidate | undefined,
   { tensorrt, native }: Pick<Found, 'tensorrt' | 'native'>,
-  create: (candidate: Candidate, withinLimit?: boolean) => Promise<Engine>,
+  create: CreateCandidate,
 ): (() => Promise<Engine>) | undefined {
   if (first?.precision === 'bf16') return undefined
   if (tensorrt?.plansByPrecision.has('bf16') === true)
     return () => create({ name: 'tensorrt', precision: 'bf16' })
-  // It is gone before anything is served, so what is served later need not leave room for it.
-  return native === undefined ? undefined : () => create({ name: 'cuda', precision: 'bf16' }, false)
+  return native === undefined ? undefined : () => create({ name: 'cuda', precision: 'bf16' }, 'reference')
 }
 
-/** Common ones: one short, one middling, one long text, and a batch. */
+/** Common ones: one short, one middling, one long text, and batches up to as many rows as products have at once. */
 const warmUpShapes = [
   { sequences: 1, tokens: 16 },
   { sequences: 1, tokens: 128 },
   { sequences: 1, tokens: 512 },
   { sequences: 8, tokens: 128 },
+  { sequences: 8, tokens: 512 },
+  { sequences: 32, tokens: 512 },
 ] as const
+
+type CreateCandidate = (candidate: Candidate, role?: 'served' | 'reference') => Promise<Engine>
 
 /** TensorRT has no second engine in memory for the rare text that needs it: that runs on the CPU. */
 function atFp32({ name }: Candidate): Candidate {
