@@ -222,7 +222,9 @@ describe.skipIf(!canCompile || process.platform !== 'linux')('build', { timeout:
       },
       { key: 'tactics CUBLAS', outcome: 'measured', usedTacticSources: ['CUBLAS'] },
     ])
-    expect(both.stdout).toMatch(/\| tactics CUBLAS \|.*not available: CUBLAS; no effect: same tactics \(CUBLAS\) \|\n$/)
+    expect(both.stdout).toMatch(
+      /\| tactics CUBLAS \|.*not available: CUBLAS; no effect: same tactics \(CUBLAS\) \|\n$/,
+    )
     // Plans go after their row; timings stay.
     expect(await readdir(join(work, 'engines'))).toEqual([expect.stringMatching(/^timings-/)])
   })
