@@ -157,7 +157,7 @@ export class LinearLayers {
     if (plan === undefined) {
       const matmul = new Matmul(this.#library, shape)
       const chosen = this.#between.get(productOf(shape))?.find(({ rows }) => rows >= shape.rows)
-      const algorithm = (chosen && matmul.check(chosen.algorithm.bytes)) ?? matmul.heuristics(operands, 1)[0]!
+      const algorithm = (chosen && matmul.check(chosen.algorithm.bytes)) ?? matmul.heuristics(operands)[0]!
       plan = { matmul, algorithm, choices: [] }
       this.#plans.set(key, plan)
     }

@@ -67,7 +67,7 @@ async function chooseFor(
   { library, shape, operands, plans, stream }: RowsChoiceOptions,
 ): Promise<MatmulAlgorithm> {
   using matmul = new Matmul(library, { ...shape, rows })
-  const [first] = matmul.heuristics(operands, 1)
+  const [first] = matmul.heuristics(operands)
   const others = plans
     .map(({ algorithm }) => matmul.check(algorithm.bytes))
     .filter((algorithm) => algorithm !== undefined)
