@@ -10,7 +10,7 @@ type SideName = 'baseline' | 'untuned' | 'winner' | 'plain'
 
 export interface FinalSides {
   readonly baseline: Side
-  /** Or why it does not start. */
+  /** Or why it does not start; the winner itself where that is it. */
   readonly untuned: Side | { readonly missing: string }
   readonly winner: Side
   /** A plain loop to hold the baseline against, with one client; or why there is none. */
@@ -32,13 +32,15 @@ export async function compareAtEnd(
   options: FinalOptions,
 ): Promise<FinalComparison> {
   const untunedSide = 'missing' in untuned ? undefined : untuned
+  const isUntuned = untunedSide === winner
   const sides = {
     baseline,
-    ...(untunedSide === undefined ? {} : { untuned: untunedSide }),
+    ...(untunedSide === undefined || isUntuned ? {} : { untuned: untunedSide }),
     winner,
     ...('missing' in plain ? {} : { plain }),
   }
   const slices = await measureInTurn(sides, options)
+  if (isUntuned) slices.untuned = slices.winner!
   const loss = slices.untuned === undefined ? undefined : findLoss(slices.winner!, slices.untuned)
   const quality = loss === undefined ? undefined : await untunedSide!.assess()
   const chosen = quality?.passed === true ? 'untuned' : 'winner'
@@ -61,6 +63,7 @@ export async function compareAtEnd(
       ]),
     ),
     rounds: options.rounds,
+    ...(isUntuned ? { isUntuned } : {}),
     plainLoop:
       'missing' in plain ? { missing: plain.missing } : comparePlain(slices.baseline!, slices.plain!),
     ...(chosen === 'untuned' ? { instead: { lossToUntuned: loss!, quality: quality! } } : {}),

@@ -15,11 +15,13 @@ export interface FinalConfigurations {
   readonly startPlainLoop?: StartSide
 }
 
-/** @param winner borrowed   @throws what a side throws, and the signal's reason */
+/** @param winner borrowed
+ * @param options.isUntuned whether it is what serve takes by itself: a second one of the same would only differ by noise
+ * @throws what a side throws, and the signal's reason */
 export async function compareConfigurations(
   winner: Side,
   { start, startPlainLoop, baseline, untuned, untunedConditions }: FinalConfigurations,
-  options: FinalOptions,
+  options: FinalOptions & { readonly isUntuned: boolean },
 ): Promise<FinalComparison> {
   const startIfPossible = async (startSide: StartSide, settings: Settings): Promise<Side | MissingSide> => {
     try {
@@ -30,12 +32,14 @@ export async function compareConfigurations(
     }
   }
   await using baselineSide = await start(baseline)
-  await using untunedSide = await startIfPossible(start, { ...untuned, ...untunedConditions })
+  await using other = options.isUntuned
+    ? undefined
+    : await startIfPossible(start, { ...untuned, ...untunedConditions })
   await using plain =
     startPlainLoop === undefined
       ? toMissing('the baseline is no onnx on the CPU')
       : await startIfPossible(startPlainLoop, baseline)
-  return await compareAtEnd({ baseline: baselineSide, untuned: untunedSide, winner, plain }, options)
+  return await compareAtEnd({ baseline: baselineSide, untuned: other ?? winner, winner, plain }, options)
 }
 
 interface MissingSide extends AsyncDisposable {

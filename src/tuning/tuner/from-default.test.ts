@@ -36,6 +36,19 @@ describe('the default', () => {
     expect(entries.at(-1)).toMatchObject({ kind: 'end', incumbentId: 'e4' })
   })
 
+  it('is measured once at the end where nothing is better than it: its like would differ by noise', async () => {
+    const { result, experiments } = await tuneFakeMachine(
+      { speed: ({ maxBatchSize }) => ((maxBatchSize ?? 32) > 1 ? 160 : 100), noise: 0.3 },
+      { stages: [], untuned },
+    )
+    expect(experiments.map(({ stage, result: { outcome } }) => [stage, outcome])).toEqual([
+      ['defaults', 'kept'],
+    ])
+    expect(result).toMatchObject({ incumbentId: 'e1', settings: untuned, final: { isUntuned: true } })
+    expect(result.final.untuned).toEqual(result.final.winner)
+    expect(result.final.instead).toBeUndefined()
+  })
+
   it('is left where what was found is faster', async () => {
     const { result, experiments } = await tuneFakeMachine(
       { speed },

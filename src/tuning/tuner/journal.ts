@@ -89,6 +89,8 @@ export interface FinalComparison {
   readonly rounds: number
   /** What the baseline is worth: a plain loop over onnxruntime-node, timed beside it. Absent in older journals. */
   readonly plainLoop?: PlainLoopComparison | { readonly missing: string }
+  /** The winner is what serve takes by itself: measured once, for both. */
+  readonly isUntuned?: boolean
   /** Set when the untuned default was faster than what the search had found, and was taken instead. */
   readonly instead?: { readonly lossToUntuned: LossToUntuned; readonly quality: SideQuality }
 }

@@ -27,14 +27,14 @@ export function comparisonBlocks(final: FinalComparison): Block[] {
 }
 
 function comparisonRows(
-  { baseline, untuned, winner, instead }: FinalComparison,
+  { baseline, untuned, winner, instead, isUntuned }: FinalComparison,
   gain: FinalComparison['gains'][number],
 ): string[][] {
   const { scenario } = gain
   const of = (slice: Slice) => slice.scenarios[scenario]!
   const ofUntuned = 'missing' in untuned ? undefined : of(untuned)
   const untunedRatio = (text: string | undefined): string =>
-    instead === undefined ? (text ?? 'not measured') : 'it is the untuned default'
+    instead === undefined && isUntuned !== true ? (text ?? 'not measured') : 'it is the untuned default'
   const why = 'missing' in untuned ? `not measured: ${untuned.missing}` : ''
   return [
     [

@@ -10,7 +10,7 @@ export function plotBlocks(story: TuningStory): Block[] {
   const sides = [
     { name: 'baseline', slice: final.baseline },
     // Where the default was taken it is the winner.
-    ...('missing' in final.untuned || final.instead !== undefined
+    ...('missing' in final.untuned || final.instead !== undefined || final.isUntuned === true
       ? []
       : [{ name: 'untuned', slice: final.untuned }]),
     { name: 'winner', slice: final.winner },

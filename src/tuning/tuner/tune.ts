@@ -60,7 +60,7 @@ class Tuner {
   readonly #time: TimeBudget
   readonly #nowMs: () => number
   readonly #earlier: ExperimentEntry[]
-  #incumbent: { id: string; settings: Settings; side: Side | undefined }
+  #incumbent: { id: string; settings: Settings; side: Side | undefined; isUntuned: boolean }
   #trials = 0
   /** One change each, in the order in which they were kept. */
   readonly #kept: Settings[] = []
@@ -70,7 +70,7 @@ class Tuner {
     this.#options = options
     this.#nowMs = options.nowMs ?? (() => performance.now())
     this.#earlier = options.earlier.filter((entry) => entry.kind === 'experiment')
-    this.#incumbent = { id: 'baseline', settings: options.baseline, side: undefined }
+    this.#incumbent = { id: 'baseline', settings: options.baseline, side: undefined, isUntuned: false }
     this.#time = new TimeBudget({
       stages: options.stages,
       budgetMs: options.budgetMs ?? Infinity,
@@ -217,7 +217,7 @@ class Tuner {
       this.#trials++
       if (known.result.outcome === 'kept') {
         this.#noteKept(stage, change)
-        await this.#replaceIncumbent(known.id, known.settings, undefined)
+        await this.#replaceIncumbent(stage, known.id, known.settings, undefined)
       }
       return known.result.outcome === 'kept'
     }
@@ -242,7 +242,7 @@ class Tuner {
     // The side belongs to the tuner from here on, whatever becomes of the journal.
     if (side !== undefined) {
       this.#noteKept(stage, change)
-      await this.#replaceIncumbent(id, kept, side)
+      await this.#replaceIncumbent(stage, id, kept, side)
     }
     await this.#write({
       kind: 'experiment',
@@ -290,9 +290,14 @@ class Tuner {
     return this.#incumbent.side
   }
 
-  async #replaceIncumbent(id: string, settings: Settings, side: Side | undefined): Promise<void> {
+  async #replaceIncumbent(
+    stage: string,
+    id: string,
+    settings: Settings,
+    side: Side | undefined,
+  ): Promise<void> {
     const old = this.#incumbent.side
-    this.#incumbent = { id, settings, side }
+    this.#incumbent = { id, settings, side, isUntuned: stage === defaultsStage }
     await old?.[Symbol.asyncDispose]()
   }
 
@@ -311,6 +316,7 @@ class Tuner {
     onEvent?.({ kind: 'final', round: 0, ofRounds: rounds })
     return compareConfigurations(await this.#side(), this.#options, {
       rounds,
+      isUntuned: this.#incumbent.isUntuned,
       signal: this.#options.signal,
       onRound: (round, ofRounds) => onEvent?.({ kind: 'final', round, ofRounds }),
     })
