@@ -21,9 +21,9 @@ export interface SideLoad {
   measure(all: boolean): Promise<Slice>
 }
 
-/** Of each number of clients, before anything is measured: with 10 an equal candidate still was 3.5 % behind in its first 8 pairs
- * (openvino bf16, streams 4), enough to roll a gain back. */
-const warmUpRounds = 20
+/** Of each number of clients, before anything is measured. With 10 an equal candidate was 3.5 % behind in its first 8 pairs, with 20 still
+ * 4 % where texts are batched (openvino bf16, streams 2, maxBatchSize 32) and nothing after them: enough to roll a gain back. */
+const warmUpRounds = 30
 
 /** What a process does first is slower for seconds: shapes of the engine, costs that the batcher learns, JavaScript that is not
  * optimised yet. Without this an equal candidate, which has just begun, was 5 to 8 % behind the incumbent in its first
