@@ -8,9 +8,8 @@
 // algorithms and FP8 weights stay, and a second start is timed; what the first one writes when it is ready is waited for.
 // --vectors: ids of texts of several lengths and their vectors go to a file, which native_torch.py compares with PyTorch;
 // --rounds 0 for these alone. --no-overlap: a kernel starts when the one before is done. --few-rows: those of at most 16
-// rows by our own kernel.  --queries: short texts
-// behind one instruction too, with it computed once and with each, at the first precision. --mixed: 4,000 texts of real
-// lengths too. --trace: no graphs; each launch is told and waited for, and one that does not end ends the process. What
+// rows by our own kernel. --queries: short texts behind one instruction too, with it computed once and with each, at the
+// first precision. --mixed: 4,000 texts of real lengths too. --trace: no graphs; each launch is told and waited for, and one that does not end ends the process. What
 // is at work goes to stderr. Needs dist/, an NVIDIA driver, NVRTC and cuBLASLt. --gpu-memory-bytes: as the knob of that
 // name. A precision that fails is a line that says why; exit code 1 then. One JSON line last.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

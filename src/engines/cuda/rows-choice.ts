@@ -9,7 +9,15 @@ import {
   type MatmulOperands,
   type MatmulShape,
 } from '../../hardware/gpu/matmul.ts'
-import { fastest, keyOf, runs, toCandidate } from '../../hardware/gpu/matmul-candidate.ts'
+import {
+  fastest,
+  formatAlgorithms,
+  keyOf,
+  parseAlgorithms,
+  textOf,
+  toCandidate,
+} from '../../hardware/gpu/matmul-candidate.ts'
+import { timeInRounds } from '../../hardware/gpu/matmul-search.ts'
 import { MatmulTimer } from '../../hardware/gpu/matmul-timer.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 
@@ -33,7 +41,7 @@ export interface RowsChoiceOptions {
 }
 
 /** Raised whenever another choice may be made than before. */
-const version = 1
+const version = 2
 const rounds = 3
 
 /** @returns one for each of `rows`, in their order   @throws {EmbedError} GPU_OUT_OF_MEMORY, CUDA_STATUS, MATMUL_UNSUPPORTED */
@@ -46,9 +54,9 @@ export async function chooseForRows(options: RowsChoiceOptions): Promise<readonl
     cublaslt: library.version,
     shape,
     rows,
-    found: plans.map(({ matmul, algorithm }) => [matmul.shape.rows, toText(algorithm)]),
+    found: plans.map(({ matmul, algorithm }) => [matmul.shape.rows, textOf(algorithm)]),
   }
-  const known = parse(await cache?.read(key))
+  const known = parseAlgorithms(await cache?.read(key))
   if (known?.length === rows.length) {
     return rows.map((count, i) => ({ rows: count, algorithm: known[i]! }))
   }
@@ -57,8 +65,7 @@ export async function chooseForRows(options: RowsChoiceOptions): Promise<readonl
     const found = plans.find(({ matmul }) => matmul.shape.rows === count)
     chosen.push({ rows: count, algorithm: found?.algorithm ?? (await chooseFor(count, options)) })
   }
-  const kept = chosen.map(({ algorithm }) => ({ ...algorithm, bytes: toText(algorithm) }))
-  await cache?.write(key, Buffer.from(JSON.stringify(kept)))
+  await cache?.write(key, formatAlgorithms(chosen.map(({ algorithm }) => algorithm)))
   return chosen
 }
 
@@ -81,23 +88,10 @@ async function chooseFor(
   if (all.length === 1) return first!
   using timer = new MatmulTimer(matmul, stream, operands)
   try {
-    await timer.time(all, { isWarmUp: true })
-    for (let round = 0; round < rounds; round++) await timer.time(all.filter(runs))
+    await timeInRounds(timer, all, rounds)
     return fastest(all, 1)[0]?.algorithm ?? first!
   } finally {
     // What is freed then must not be in use.
     await stream.idle()
   }
-}
-
-function toText({ bytes }: MatmulAlgorithm): string {
-  return Buffer.from(bytes).toString('base64')
-}
-
-function parse(content: Uint8Array | undefined): MatmulAlgorithm[] | undefined {
-  if (content === undefined) return undefined
-  const kept = JSON.parse(Buffer.from(content).toString()) as (Omit<MatmulAlgorithm, 'bytes'> & {
-    bytes: string
-  })[]
-  return kept.map(({ bytes, ...rest }) => ({ ...rest, bytes: new Uint8Array(Buffer.from(bytes, 'base64')) }))
 }

@@ -4,6 +4,7 @@ import type { DiskCache } from '../../hardware/gpu/disk-cache.ts'
 import { GpuEvent } from '../../hardware/gpu/event.ts'
 import { captureGraph, type GpuGraph } from '../../hardware/gpu/graph.ts'
 import type { MatmulAlgorithm } from '../../hardware/gpu/matmul.ts'
+import { textOf } from '../../hardware/gpu/matmul-candidate.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { ProductPlan } from './linear-layers.ts'
 
@@ -141,7 +142,7 @@ function keyOf(plans: readonly ProductPlan[]): unknown {
     cublaslt: plans[0]!.matmul.library.version,
     plans: plans.map(({ matmul: { shape }, choices }) => ({
       shape,
-      choices: choices.map(({ bytes }) => Buffer.from(bytes).toString('base64')),
+      choices: choices.map(textOf),
     })),
   }
 }

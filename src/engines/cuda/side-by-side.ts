@@ -1,3 +1,6 @@
+/** Reads of a file under way: as many as libuv has threads. One by one they are bound by a single core. */
+export const readsAtOnce = 4
+
 /** Runs the tasks 0 to count - 1, some at once, each in one of `atOnce` places. After a failure none is begun, and those under
  * way are waited for: they may hold what their caller frees. */
 export async function runSideBySide(

@@ -4,11 +4,9 @@ import type { DevicePointer } from '../../hardware/ffi/cuda.ts'
 import { PinnedBuffer } from '../../hardware/gpu/pinned-buffer.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
 import type { StoredTensor } from '../../model/onnx/model-weights.ts'
-import { runSideBySide } from './side-by-side.ts'
+import { readsAtOnce, runSideBySide } from './side-by-side.ts'
 
 const pieceBytes = 8 << 20
-/** As many as libuv has threads. */
-const piecesAtOnce = 4
 
 export class StagedUpload implements Disposable {
   readonly #stream: GpuStream
@@ -26,7 +24,7 @@ export class StagedUpload implements Disposable {
   async copy(to: DevicePointer, tensors: readonly StoredTensor[]): Promise<void> {
     const { gpu } = this.#stream
     const pieces = listPieces(tensors, this.#pieceBytes)
-    await runSideBySide(pieces.length, piecesAtOnce, async (task, place) => {
+    await runSideBySide(pieces.length, readsAtOnce, async (task, place) => {
       const { tensor, begin, bytes, toByte } = pieces[task]!
       const pinned = (this.#buffers[place] ??= new PinnedBuffer(
         gpu,

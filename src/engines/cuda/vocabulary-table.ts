@@ -6,11 +6,9 @@ import type { GpuContext } from '../../hardware/gpu/context.ts'
 import { PinnedBuffer } from '../../hardware/gpu/pinned-buffer.ts'
 import { convertElements } from '../../model/onnx/element-types.ts'
 import type { StoredTensor } from '../../model/onnx/model-weights.ts'
-import { runSideBySide } from './side-by-side.ts'
+import { readsAtOnce, runSideBySide } from './side-by-side.ts'
 
-/** Read at once, as many as libuv has threads: one by one they are bound by a single core. */
 const pieceElements = 16 << 20
-const piecesAtOnce = 4
 
 /** @returns bf16 of the tensor's shape, as kernels see it
  * @throws {EmbedError} GPU_OUT_OF_MEMORY, MODEL_FILE_CORRUPT, FILE_UNREADABLE */
@@ -19,7 +17,7 @@ export async function loadVocabularyTable(gpu: GpuContext, stored: StoredTensor)
   const elementBytes = stored.type === 'F32' ? 4 : 2
   const pinned = new PinnedBuffer(gpu, 'vocabulary table', count * 2, { isMapped: true })
   const table = new Uint16Array(pinned.memory, 0, count)
-  await runSideBySide(Math.ceil(count / pieceElements), piecesAtOnce, async (piece) => {
+  await runSideBySide(Math.ceil(count / pieceElements), readsAtOnce, async (piece) => {
     const begin = piece * pieceElements
     const end = Math.min(count, begin + pieceElements)
     if (stored.type === 'BF16') {

@@ -13,15 +13,14 @@ import { DeviceBuffer } from '../../hardware/gpu/device-buffer.ts'
 import type { MatmulPrecision } from '../../hardware/gpu/matmul.ts'
 import { PinnedBuffer } from '../../hardware/gpu/pinned-buffer.ts'
 import type { GpuStream } from '../../hardware/gpu/stream.ts'
-import { runSideBySide } from './side-by-side.ts'
+import { readsAtOnce, runSideBySide } from './side-by-side.ts'
 
 /** Raised whenever a model's weights are loaded in another order or form. */
 const version = 1
 const alignment = 256
 const footerLengthBytes = 4
-/** Large enough for a disk's full speed; as many are read at once as libuv has threads. */
+/** Large enough for a disk's full speed. */
 export const chunkBytes: number = 32 << 20
-const chunksAtOnce = 4
 
 const footerSchema = Type.Object({
   version: Type.Literal(version),
@@ -98,7 +97,7 @@ async function eachChunk(
   const largestBytes = Math.min(chunkBytes, totalBytes)
   const buffers: PinnedBuffer[] = []
   try {
-    await runSideBySide(Math.ceil(totalBytes / chunkBytes), chunksAtOnce, async (index, place) => {
+    await runSideBySide(Math.ceil(totalBytes / chunkBytes), readsAtOnce, async (index, place) => {
       const pinned = (buffers[place] ??= new PinnedBuffer(stream.gpu, 'cached weights', largestBytes))
       const atByte = index * chunkBytes
       await run({ index, atByte, bytes: Math.min(chunkBytes, totalBytes - atByte), pinned })

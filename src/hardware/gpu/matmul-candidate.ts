@@ -1,4 +1,4 @@
-/** An algorithm that a search tries. */
+/** An algorithm that a search tries, and how those that it chose are kept on disk. */
 import type { MatmulAlgorithm } from './matmul.ts'
 
 export interface Candidate {
@@ -19,8 +19,32 @@ export function runs({ error }: Candidate): boolean {
   return error === undefined
 }
 
+/** The algorithm alone: what tells it from others. */
+export function textOf({ bytes }: Pick<MatmulAlgorithm, 'bytes'>): string {
+  return Buffer.from(bytes).toString('base64')
+}
+
 export function keyOf({ algorithm }: Candidate): string {
-  return Buffer.from(algorithm.bytes).toString('base64')
+  return textOf(algorithm)
+}
+
+/** @returns JSON, for parseAlgorithms */
+export function formatAlgorithms(algorithms: readonly MatmulAlgorithm[]): Buffer {
+  return Buffer.from(
+    JSON.stringify(algorithms.map(({ bytes, ...rest }) => ({ ...rest, algorithm: textOf({ bytes }) }))),
+  )
+}
+
+/** @param content what formatAlgorithms gave, whatever else it was told of each; undefined where nothing is kept */
+export function parseAlgorithms(content: Uint8Array | undefined): MatmulAlgorithm[] | undefined {
+  if (content === undefined) return undefined
+  const kept = JSON.parse(Buffer.from(content).toString()) as (Omit<MatmulAlgorithm, 'bytes'> & {
+    algorithm: string
+  })[]
+  return kept.map(({ algorithm, ...rest }) => ({
+    ...rest,
+    bytes: new Uint8Array(Buffer.from(algorithm, 'base64')),
+  }))
 }
 
 /** Of those that run. */

@@ -6,7 +6,15 @@ import type { DiskCache } from './disk-cache.ts'
 import type { Matmul, MatmulAlgorithm, MatmulOperands, MatmulShape } from './matmul.ts'
 import { countGraphNodes } from './graph.ts'
 import { makeAgreement } from './matmul-agreement.ts'
-import { type Candidate, fastest, medianOf, runs, toCandidate } from './matmul-candidate.ts'
+import {
+  type Candidate,
+  fastest,
+  formatAlgorithms,
+  medianOf,
+  parseAlgorithms,
+  runs,
+  toCandidate,
+} from './matmul-candidate.ts'
 import { MatmulTimer } from './matmul-timer.ts'
 import { searchWide } from './matmul-wide-search.ts'
 import type { GpuStream } from './stream.ts'
@@ -76,10 +84,10 @@ export async function searchAlgorithms(
 ): Promise<readonly FoundAlgorithm[]> {
   const { wideMs = defaultWideMs(matmul.shape) } = options
   const key = cacheKeyOf(matmul, wideMs)
-  const known = parse(await options.cache?.read(key))
+  const known = parseAlgorithms(await options.cache?.read(key)) as FoundAlgorithm[] | undefined
   if (known?.every(({ bytes }) => matmul.check(bytes) !== undefined) === true) return known
   const found = await chooseAlgorithms(matmul, await timeCandidates(matmul, { ...options, wideMs }), options)
-  await options.cache?.write(key, Buffer.from(format(found)))
+  await options.cache?.write(key, formatAlgorithms(found))
   return found
 }
 
@@ -128,7 +136,7 @@ export async function timeCandidates(
 }
 
 /** Round by round, so that a clock that changes meets all alike. The first round warms up. */
-async function timeInRounds(
+export async function timeInRounds(
   timer: MatmulTimer,
   candidates: readonly Candidate[],
   rounds: number,
@@ -175,21 +183,4 @@ function countNodes(matmul: Matmul, algorithm: MatmulAlgorithm, options: MatmulS
   } catch {
     return 1
   }
-}
-
-function format(found: readonly FoundAlgorithm[]): string {
-  return JSON.stringify(
-    found.map(({ bytes, ...rest }) => ({ ...rest, algorithm: Buffer.from(bytes).toString('base64') })),
-  )
-}
-
-function parse(content: Uint8Array | undefined): FoundAlgorithm[] | undefined {
-  if (content === undefined) return undefined
-  const kept = JSON.parse(Buffer.from(content).toString()) as (Omit<FoundAlgorithm, 'bytes'> & {
-    algorithm: string
-  })[]
-  return kept.map(({ algorithm, ...rest }) => ({
-    ...rest,
-    bytes: new Uint8Array(Buffer.from(algorithm, 'base64')),
-  }))
 }

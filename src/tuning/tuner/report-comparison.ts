@@ -2,6 +2,7 @@
 import type { Block } from './blocks.ts'
 import type { FinalComparison, Interval } from './journal.ts'
 import type { Slice } from './side.ts'
+import { isDefaultTaken } from './story.ts'
 
 export function comparisonBlocks(final: FinalComparison): Block[] {
   return [
@@ -26,15 +27,13 @@ export function comparisonBlocks(final: FinalComparison): Block[] {
   ]
 }
 
-function comparisonRows(
-  { baseline, untuned, winner, instead, isUntuned }: FinalComparison,
-  gain: FinalComparison['gains'][number],
-): string[][] {
+function comparisonRows(final: FinalComparison, gain: FinalComparison['gains'][number]): string[][] {
+  const { baseline, untuned, winner } = final
   const { scenario } = gain
   const of = (slice: Slice) => slice.scenarios[scenario]!
   const ofUntuned = 'missing' in untuned ? undefined : of(untuned)
   const untunedRatio = (text: string | undefined): string =>
-    instead === undefined && isUntuned !== true ? (text ?? 'not measured') : 'it is the untuned default'
+    isDefaultTaken(final) ? 'it is the untuned default' : (text ?? 'not measured')
   const why = 'missing' in untuned ? `not measured: ${untuned.missing}` : ''
   return [
     [

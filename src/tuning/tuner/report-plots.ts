@@ -1,7 +1,7 @@
 /** The pictures of a run. */
 import type { Bar, Block } from './blocks.ts'
 import type { TunedProfile } from './winner-profile.ts'
-import { type TuningStory, formatSettings, keptSteps } from './story.ts'
+import { type TuningStory, formatSettings, isDefaultTaken, keptSteps } from './story.ts'
 import { gpuBytesOf } from './targets.ts'
 
 export function plotBlocks(story: TuningStory): Block[] {
@@ -10,7 +10,7 @@ export function plotBlocks(story: TuningStory): Block[] {
   const sides = [
     { name: 'baseline', slice: final.baseline },
     // Where the default was taken it is the winner.
-    ...('missing' in final.untuned || final.instead !== undefined || final.isUntuned === true
+    ...('missing' in final.untuned || isDefaultTaken(final)
       ? []
       : [{ name: 'untuned', slice: final.untuned }]),
     { name: 'winner', slice: final.winner },

@@ -1,6 +1,6 @@
 /** A finished run, read from its journal. */
 import type { IsolatedChange } from './isolate.ts'
-import type { ExperimentEntry, JournalEntry } from './journal.ts'
+import type { ExperimentEntry, FinalComparison, JournalEntry } from './journal.ts'
 import type { Settings, SideQuality } from './side.ts'
 import type { TunedProfile } from './winner-profile.ts'
 import { type JudgedTarget, type Target, gpuBytesOf, judgeTargets } from './targets.ts'
@@ -66,6 +66,11 @@ function stepsTo(last: string, experiments: readonly ExperimentEntry[]): Experim
 export function winnerQuality(story: TuningStory): SideQuality {
   const { end, baseline } = story
   return end.final.instead?.quality ?? winningSteps(story).at(-1)?.result.quality ?? baseline.quality
+}
+
+/** Whether the winner is what serve takes by itself: found to be the best, or taken in place of what was found. */
+export function isDefaultTaken({ instead, isUntuned }: FinalComparison): boolean {
+  return instead !== undefined || isUntuned === true
 }
 
 export function judgeStory(story: TuningStory, targets: readonly Target[]): JudgedTarget[] {
