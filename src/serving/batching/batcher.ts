@@ -106,7 +106,7 @@ export function startBatching(
     const isEfficient = tokens >= costs.efficientTokens(wastefulShare)
     const ratePerMs = arrivals.perMs(nowMs)
     // Each that joins saves a batch's fixed cost, and the place stands empty meanwhile: where the wait looked at nothing but
-    // whether one would come, four clients of two streams had 15 % fewer texts/s (MiniLM, two cores).
+    // whether one would come, four clients of two streams had 8 % fewer texts/s (MiniLM, two cores).
     const pays = ratePerMs * costs.fixedMs > 1 && ratePerMs * leftMs >= 1
     return isEfficient || !pays ? 0 : leftMs
   }
